@@ -1,0 +1,1 @@
+"""Where bytes rest: engines, Distribution's tree, repositories, and the OCI image layout."""
