@@ -5,6 +5,7 @@ Everything here blocks: call it from a worker thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import OrderedDict
@@ -38,7 +39,7 @@ class DurableFolders:
         """Makes `folder` and what lies above it, down from the root."""
         if folder in self._known and folder.is_dir():
             return
-        if folder != self._root and folder != folder.parent:
+        if folder not in (self._root, folder.parent):
             self.ensure(folder.parent)
             folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
@@ -60,14 +61,16 @@ def move(source: Path, target: Path, folders: DurableFolders) -> None:
         OSError: as the system gives it; `target` is then as it was.
     """
     for _ in range(ATTEMPTS):
-        folders.ensure(target.parent)
         try:
+            folders.ensure(target.parent)
             source.replace(target)
-            sync_folder(target.parent)
         except FileNotFoundError:
-            if not source.exists() and not target.exists():
+            if not source.exists():
                 raise
         else:
+            # A folder that is gone again was deleted after the rename: the delete came last.
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(target.parent)
             return
     raise FileNotFoundError(f"{target.parent} keeps vanishing")
 
