@@ -1,0 +1,87 @@
+"""Fixtures that every floor may use. Real peers are asked for with `@pytest.mark.peer("docker")`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.docker import DockerEngine
+from tests.support.peers import missing, require_peers
+from tests.support.processes import DistributionProcess, RegistryProcess, Server
+
+totals = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    reasons = [missing(peer) for mark in item.iter_markers("peer") for peer in mark.args]
+    if reason := "; ".join(filter(None, reasons)):
+        if require_peers():
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[totals] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in config.stash[totals]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Say a measured figure: it stands above the closing line of the run, also when everything passed."""
+    return pytestconfig.stash[totals].append
+
+
+def _server(server: Server, ending: ExitStack) -> None:
+    ending.callback(lambda: print(server.log()))
+    ending.callback(server.stop)
+    server.start()
+
+
+@pytest.fixture
+def registry_server(tmp_path: Path) -> Iterator[Callable[..., RegistryProcess]]:
+    """Start `registry serve`, on a fresh root unless told; arguments as RegistryProcess. All end with the test."""
+    with ExitStack() as ending:
+
+        def start(root: Path | None = None, **options: Any) -> RegistryProcess:
+            name = f"registry-{len(list(tmp_path.glob('registry-*.log')))}"
+            server = RegistryProcess(root or tmp_path / name, log=tmp_path / f"{name}.log", **options)
+            _server(server, ending)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def distribution(tmp_path: Path) -> Iterator[Callable[[Path], DistributionProcess]]:
+    """Start Debian's docker-registry on a root. All end with the test."""
+    with ExitStack() as ending:
+
+        def start(root: Path) -> DistributionProcess:
+            count = len(list(tmp_path.glob("distribution-*.log")))
+            server = DistributionProcess(root, log=tmp_path / f"distribution-{count}.log")
+            _server(server, ending)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """A real Docker engine for the whole run; call it with the words of a docker command."""
+    with DockerEngine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def busybox_image(docker_engine: DockerEngine) -> str:
+    """Name of a small real image in the engine, whose container prints `TARGET=…` (blog.sixeyed.com unless told)."""
+    return docker_engine.build_busybox("layerhouse-test/busybox:1")
