@@ -1,0 +1,1 @@
+"""The registry: the distribution specification's endpoints over a store."""

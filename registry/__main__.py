@@ -1,0 +1,5 @@
+"""`python -m registry`: the command `registry`."""
+
+from registry.cli import app
+
+app()

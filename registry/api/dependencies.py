@@ -1,0 +1,63 @@
+"""What handlers ask for: the store, the repository, the page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends, Request
+
+from ocispec.errors import PageSizeInvalid, Unsupported
+from ocispec.headers import Link
+from ocispec.reference import RepositoryName
+from registry.config import Settings
+from storage.repository import Page, Repository
+from storage.store import Store
+
+
+async def store(request: Request) -> Store:
+    found: Store = request.app.state.store
+    return found
+
+
+async def settings(request: Request) -> Settings:
+    found: Settings = request.app.state.settings
+    return found
+
+
+TheStore = Annotated[Store, Depends(store)]
+TheSettings = Annotated[Settings, Depends(settings)]
+
+
+async def repository(name: str, store: TheStore) -> Repository:
+    return store.repository(RepositoryName.parse(name))
+
+
+async def may_delete(settings: TheSettings) -> None:
+    """The one guard of every deletion (CVE-2026-41888)."""
+    if not settings.storage.delete.enabled:
+        raise Unsupported("deletes are disabled: set storage.delete.enabled")
+
+
+TheRepository = Annotated[Repository, Depends(repository)]
+
+
+def limited(n: str | None, most: int) -> int:
+    """Reads the query's `n`: at most `most`, which is also what stands for none.
+
+    Raises:
+        PageSizeInvalid: no whole number of at least 0.
+    """
+    if n is None:
+        return most
+    if not n.isascii() or not n.isdecimal():
+        raise PageSizeInvalid(f"n={n[:40]!r}: expected a whole number of at least 0", detail={"n": n[:40]})
+    return min(int(n[:19]), most)
+
+
+def next_page(path: str, page: Page, n: int) -> dict[str, str]:
+    """Returns the `Link` header to what follows, where something does (RFC 8288)."""
+    if not page.more or not page.entries:
+        return {}
+    target = f"{path}?{urlencode({'n': n, 'last': page.entries[-1]})}"
+    return {"Link": str(Link(target, {"rel": "next"}))}

@@ -1,0 +1,48 @@
+"""Lists: the base, tags, referrers, and Distribution's catalogue."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from ocispec import mediatypes
+from ocispec.digest import Digest
+from registry.api.dependencies import TheRepository, TheSettings, TheStore, limited, next_page
+
+router = APIRouter()
+
+
+@router.get("/v2/")
+@router.get("/v2")
+async def base() -> JSONResponse:
+    """end-1: the registry speaks this protocol."""
+    return JSONResponse({})
+
+
+@router.get("/v2/_catalog")
+async def catalog(store: TheStore, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
+    """Distribution's catalogue: names of all repositories, in lexical order."""
+    most = limited(n, settings.catalog.maxentries)
+    page = await store.catalog(last, most)
+    return JSONResponse({"repositories": page.entries}, headers=next_page("/v2/_catalog", page, most))
+
+
+@router.get("/v2/{name:path}/tags/list")
+async def tags(repository: TheRepository, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
+    """end-8a, end-8b: tags in lexical order."""
+    most = limited(n, settings.tags.maxtags)
+    page = await repository.tags.page(last, most)
+    path = f"/v2/{repository.name}/tags/list"
+    return JSONResponse({"name": repository.name, "tags": page.entries}, headers=next_page(path, page, most))
+
+
+@router.get("/v2/{name:path}/referrers/{digest}")
+async def referrers(repository: TheRepository, digest: str, artifactType: str | None = None) -> JSONResponse:  # noqa: N803 - the specification's name
+    """end-12a, end-12b: an index of the manifests that have this one as their subject."""
+    found = await repository.referrers.of(Digest.parse(digest))
+    shown = [each.to_json() for each in found if artifactType in (None, each.artifact_type)]
+    return JSONResponse(
+        {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": shown},
+        headers={"OCI-Filters-Applied": "artifactType"} if artifactType is not None else {},
+        media_type=mediatypes.OCI_INDEX,
+    )

@@ -1,0 +1,52 @@
+"""Pushing and deleting manifests and tags (end-7, end-9)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from ocispec.errors import ManifestTooLarge, TagInvalid
+from ocispec.reference import Tag, parse_tag_or_digest
+from registry.api.dependencies import TheRepository, may_delete
+from storage.repository import MAX_MANIFEST
+
+MAX_TAGS = 100
+router = APIRouter()
+
+
+@router.put("/v2/{name:path}/manifests/{reference}")
+async def put(
+    repository: TheRepository, request: Request, reference: str, tag: Annotated[list[str] | None, Query()] = None
+) -> Response:
+    """end-7a, end-7b: a manifest by tag or digest, with further tags."""
+    if len(tag or ()) > MAX_TAGS:
+        raise TagInvalid(f"{len(tag or ())} tags in one request: at most {MAX_TAGS}")
+    tags = [Tag.parse(each) for each in tag or ()]
+    target, raw = parse_tag_or_digest(reference), await _body(request)
+    digest, subject = await repository.manifests.put(target, raw, request.headers.get("content-type"), tags)
+    answer = Response(status_code=201)
+    answer.headers["Location"] = f"/v2/{repository.name}/manifests/{digest}"
+    answer.headers["Docker-Content-Digest"] = str(digest)
+    if subject:
+        answer.headers["OCI-Subject"] = str(subject)
+    for each in tags:
+        answer.headers.append("OCI-Tag", each)
+    return answer
+
+
+@router.delete("/v2/{name:path}/manifests/{reference}", dependencies=[Depends(may_delete)])
+async def delete(repository: TheRepository, reference: str) -> Response:
+    """end-9: a manifest by digest, or a tag alone."""
+    target = parse_tag_or_digest(reference)
+    await (repository.tags.delete(target) if isinstance(target, Tag) else repository.manifests.delete(target))
+    return Response(status_code=202)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_MANIFEST:
+            raise ManifestTooLarge(f"the manifest is longer than {MAX_MANIFEST} bytes")
+    return bytes(body)

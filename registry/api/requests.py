@@ -1,0 +1,90 @@
+"""What every request passes: its id, the access log, and the answer to a fault that nothing else caught."""
+
+from __future__ import annotations
+
+import logging
+import time
+from itertools import count
+from secrets import token_hex
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ocispec.errors import LayerhouseError, RegistryError, UnknownError
+from registry.api.errors import render
+
+_log = logging.getLogger("registry")
+_access = logging.getLogger("registry.access")
+_API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
+
+
+class RequestMiddleware:
+    """Wraps the whole application; pure ASGI, because every request pays for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._prefix = token_hex(4)
+        self._numbers = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send, f"{self._prefix}-{next(self._numbers):x}")
+        try:
+            await self._app(scope, receive, exchange.send)
+        except RegistryError as error:
+            await exchange.answer(error, receive)
+        except ClientDisconnect:
+            _log.info("the client left during %s (request %s)", exchange.line, exchange.id)
+        except Exception:  # noqa: BLE001 - logged with its traceback, answered without
+            _log.exception("fault during %s (request %s)", exchange.line, exchange.id)
+            await exchange.answer(_of_ours(exchange.id), receive)
+        finally:
+            exchange.log()
+
+
+class _Exchange:
+    """One request and what was answered to it."""
+
+    __slots__ = ("_began", "_bytes", "_scope", "_send", "_status", "id")
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self.id = request_id
+        self._scope = scope
+        self._send = send
+        self._began = time.perf_counter()
+        self._status = 0
+        self._bytes = 0
+
+    @property
+    def line(self) -> str:
+        # The raw path is still percent-encoded: nobody writes lines of his own into the log.
+        query = self._scope["query_string"]
+        target = self._scope["raw_path"] + (b"?" + query if query else b"")
+        return f'"{self._scope["method"]} {target.decode("ascii", "backslashreplace")}"'
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"].append(_API_VERSION)
+        elif message["type"] == "http.response.body":
+            self._bytes += len(message.get("body", b""))
+        else:
+            self._bytes += message.get("count", 0)
+        await self._send(message)
+
+    async def answer(self, error: LayerhouseError, receive: Receive) -> None:
+        if not self._status:
+            await render(error)(self._scope, receive, self.send)
+
+    def log(self) -> None:
+        if _access.isEnabledFor(logging.INFO):
+            host, port = self._scope["client"] or ("-", 0)
+            elapsed = (time.perf_counter() - self._began) * 1000
+            _access.info("%s:%s %s %d %d %.1fms %s", host, port, self.line, self._status, self._bytes, elapsed, self.id)
+
+
+def _of_ours(request_id: str) -> LayerhouseError:
+    message = f"the registry met a fault of its own; its log tells more under request {request_id}"
+    return UnknownError(message, detail={"request": request_id})

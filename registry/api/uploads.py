@@ -1,0 +1,151 @@
+"""Pushing blobs (end-4, end-5, end-6, end-11, end-13, end-14), and forgetting them (end-10).
+
+`Location` is relative: it holds behind every proxy (RFC 9110, section 10.2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from ocispec.digest import CANONICAL, Digest, new_hash
+from ocispec.errors import (
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    GrammarError,
+    RangeInvalid,
+    SizeInvalid,
+)
+from ocispec.headers import ChunkRange
+from ocispec.reference import RepositoryName
+from registry.api.dependencies import TheRepository, may_delete
+from storage.repository import Repository
+
+router = APIRouter()
+_UPLOADS = "/v2/{name:path}/blobs/uploads"
+_UPLOAD = f"{_UPLOADS}/{{upload_id}}"
+
+
+@router.post(_UPLOADS)
+@router.post(f"{_UPLOADS}/")
+async def begin(
+    repository: TheRepository,
+    request: Request,
+    *,
+    digest: str | None = None,
+    mount: str | None = None,
+    source: Annotated[str | None, Query(alias="from")] = None,
+    algorithm: Annotated[str, Query(alias="digest-algorithm")] = CANONICAL,
+) -> Response:
+    """end-4a: begins an upload; end-4b: takes the whole blob; end-4c: hashed as asked; end-11: mounts."""
+    if mount is not None:
+        wanted = Digest.parse(mount)
+        if await repository.blobs.mount(wanted, RepositoryName.parse(source) if source is not None else None):
+            return _created(repository, wanted)
+    new_hash(algorithm)
+    if digest is None:
+        return _accepted(repository, await repository.uploads.begin(algorithm), 0)
+    whole = Digest.parse(digest)
+    upload_id = await repository.uploads.begin(whole.algorithm)
+    await repository.uploads.commit(upload_id, whole, _body(request), _span(request))
+    return _created(repository, whole)
+
+
+@router.patch(_UPLOAD)
+async def chunk(repository: TheRepository, request: Request, upload_id: str) -> Response:
+    """end-5: adds a chunk."""
+    found = _id(upload_id)
+    with _located(repository, found):
+        size = await repository.uploads.append(found, _body(request), _span(request))
+    return _accepted(repository, found, size)
+
+
+@router.put(_UPLOAD)
+async def commit(repository: TheRepository, request: Request, upload_id: str, digest: str | None = None) -> Response:
+    """end-6: adds the last chunk, if any, and makes the upload a blob."""
+    found = _id(upload_id)
+    if digest is None:
+        raise DigestInvalid("the query parameter digest is missing")
+    whole = Digest.parse(digest)
+    with _located(repository, found):
+        await repository.uploads.commit(found, whole, _body(request), _span(request))
+    return _created(repository, whole)
+
+
+@router.get(_UPLOAD)
+async def status(repository: TheRepository, upload_id: str) -> Response:
+    """end-13: how far the upload has come."""
+    found = _id(upload_id)
+    answer = _accepted(repository, found, await repository.uploads.size(found))
+    answer.status_code = 204
+    return answer
+
+
+@router.delete(_UPLOAD)
+async def cancel(repository: TheRepository, upload_id: str) -> Response:
+    """end-14: gives the upload up."""
+    await repository.uploads.cancel(_id(upload_id))
+    return Response(status_code=204)
+
+
+@router.delete("/v2/{name:path}/blobs/{digest}", dependencies=[Depends(may_delete)])
+async def delete(repository: TheRepository, digest: str) -> Response:
+    """end-10: forgets a blob."""
+    await repository.blobs.delete(Digest.parse(digest))
+    return Response(status_code=202)
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BlobUploadUnknown(detail={"upload": text[:80]}) from None
+
+
+def _span(request: Request) -> ChunkRange | None:
+    header = request.headers.get("content-range")
+    if header is None:
+        return None
+    try:
+        span = ChunkRange.parse(header)
+    except GrammarError as error:
+        raise BlobUploadInvalid(error.message) from error
+    length = request.headers.get("content-length")
+    if length is not None and int(length) != span.length:
+        raise SizeInvalid(f"Content-Length is {length}, Content-Range {header} has {span.length} bytes")
+    return span
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        if piece:
+            yield piece
+
+
+def _location(repository: Repository, upload_id: UUID) -> str:
+    return f"/v2/{repository.name}/blobs/uploads/{upload_id}"
+
+
+def _accepted(repository: Repository, upload_id: UUID, size: int) -> Response:
+    headers = {"Location": _location(repository, upload_id), "Range": str(ChunkRange.of_size(size))}
+    return Response(status_code=202, headers={**headers, "Docker-Upload-UUID": str(upload_id)})
+
+
+def _created(repository: Repository, digest: Digest) -> Response:
+    location = f"/v2/{repository.name}/blobs/{digest}"
+    return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": str(digest)})
+
+
+@contextmanager
+def _located(repository: Repository, upload_id: UUID) -> Iterator[None]:
+    """A client that is out of step learns where to go on."""
+    try:
+        yield
+    except RangeInvalid as error:
+        error.headers["Location"] = _location(repository, upload_id)
+        raise

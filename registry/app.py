@@ -1,0 +1,70 @@
+"""The application: the only place that knows every room of the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from ocispec.errors import StorageError
+from registry import logs
+from registry.api import errors, lists, manifests, uploads
+from registry.api.pull import PullEndpoints
+from registry.api.requests import RequestMiddleware
+from registry.config import Settings, UploadPurging
+from storage.engine import Engine
+from storage.files import FilesEngine
+from storage.store import Store
+
+_log = logging.getLogger("registry")
+
+
+def create_app(settings: Settings, engine: Engine) -> ASGIApp:
+    """Returns the ASGI application over an engine: log and faults, then pulls, then everything else.
+
+    Every path ends in the same envelope of errors.
+    """
+    store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
+    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=_lifespan(settings, engine, store))
+    app.state.settings, app.state.store = settings, store
+    for each in (lists, uploads, manifests):
+        app.include_router(each.router)
+    errors.add_handlers(app)
+    return RequestMiddleware(PullEndpoints(app, store))
+
+
+def worker() -> ASGIApp:
+    """Returns the application of one worker process, as its environment describes it."""
+    settings = Settings.from_environment()
+    logs.configure(settings.log.level)
+    return create_app(settings, FilesEngine(settings.storage.filesystem.rootdirectory))
+
+
+def _lifespan(
+    settings: Settings, engine: Engine, store: Store
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        async with asyncio.TaskGroup() as tasks:
+            purging = tasks.create_task(_purge(store, settings.storage.maintenance.uploadpurging))
+            yield
+            purging.cancel()
+
+    return lifespan
+
+
+async def _purge(store: Store, purging: UploadPurging) -> None:
+    """Removes stale uploads at every interval; every worker may, a second removal finds nothing."""
+    while purging.enabled:
+        await asyncio.sleep(purging.interval.total_seconds())
+        try:
+            removed = await store.purge_uploads(time.time() - purging.age.total_seconds())
+            _log.info("purged %d stale uploads", removed)
+        except StorageError as error:
+            _log.error("stale uploads could not be purged: %s", error.message)

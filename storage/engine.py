@@ -1,0 +1,118 @@
+"""The engine: where bytes rest, under paths. `tests/conformance/test_engine.py` holds every engine to this contract.
+
+A path is relative, `/`-separated, and made by `storage.paths` alone, out of validated values. An object is a sequence
+of bytes at a path. Folders are no things of their own: they exist while something lies below them.
+
+- **Whole or not at all.** `write` and `move` replace what was there in one step; a reader sees the former bytes or
+  the new ones, never a mixture, and one who has opened an object keeps reading the bytes that he opened.
+- **Durable when it returns.** After `write`, `move` and `delete` the result survives `kill -9` and power loss, unless
+  `write` was told that it need not.
+- **Growing.** Only an upload grows, and only through `append`. One appender at a time holds an object, in whichever
+  process. What it wrote outlives `kill -9` and is found by the next appender, in whichever process; power may take
+  the end of it away. An engine whose store cannot append (an object store) keeps numbered parts under the path, folds
+  the last one that is too small for the store into the next, counts them in `stat`, and joins them at `move`: so an
+  object that grew is read only by its appender (`Appender.read`) until it has been moved.
+- **Cancelled** at an await, a call has happened whole or not at all; an appender keeps what it has counted in `size`.
+- **Errors.** `PathUnknown` where nothing lies at the path; `StorageError` naming path and cause for all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocispec.digest import Hash
+
+# Content up to this many bytes comes read, with the opening itself: one step for config blobs and small layers.
+INLINE = 64 * 1024
+PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Length in bytes, and the time of the last change in seconds since the epoch."""
+
+    size: int
+    modified: float
+
+
+class Content(Protocol):
+    """An opened object: its bytes stay those of the moment of opening, whatever replaces or deletes it.
+
+    Attributes:
+        size: length in bytes.
+        data: all bytes, where there are at most `INLINE`; else None.
+        fd: descriptor of a regular file that holds the bytes from offset 0, or None where the engine has none.
+            Who takes it with `detach` closes it.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def data(self) -> bytes | None: ...
+    def detach(self) -> int | None:
+        """Hands the descriptor over, once; None where there is none."""
+
+    def stream(self, offset: int, count: int) -> AsyncIterator[bytes]:
+        """Yields `count` bytes from `offset` in pieces of at most `PIECE`; raises StorageError where they end early."""
+
+    async def close(self) -> None:
+        """Lets go of the object; a second time does nothing."""
+
+
+class Appender(Protocol):
+    """The one writer of an object that grows.
+
+    Attributes:
+        size: how many bytes the object holds.
+    """
+
+    @property
+    def size(self) -> int: ...
+    async def write(self, data: bytes | bytearray | memoryview, running: Hash | None = None) -> None:
+        """Appends `data` and updates `running` with it, in one visit to a worker thread.
+
+        Raises:
+            StorageError: no byte of `data` was kept; what `running` holds is then worth nothing.
+        """
+
+    async def truncate(self, size: int) -> None:
+        """Forgets everything after the first `size` bytes."""
+
+    def read(self, offset: int) -> AsyncIterator[bytes]:
+        """Yields the bytes from `offset` to the end in pieces of at most `PIECE`."""
+
+
+class Engine(Protocol):
+    """A place where bytes rest; see the module for what every method promises."""
+
+    async def start(self) -> None:
+        """Makes the place ready, and clears what crashes left there long ago."""
+
+    async def read(self, path: str, limit: int) -> bytes:
+        """Returns a whole small object; raises StorageError where it is longer than `limit` bytes."""
+
+    async def stat(self, path: str) -> Stat:
+        """Raises PathUnknown, for a folder too."""
+
+    async def open(self, path: str) -> Content: ...
+
+    async def write(self, path: str, data: bytes, *, durable: bool = True) -> None: ...
+
+    def append(self, path: str) -> AbstractAsyncContextManager[Appender]:
+        """Opens an object for growing.
+
+        Raises:
+            PathUnknown: it was not begun with `write`, or was moved away while this call waited.
+            UploadBusy: another appender held it for longer than a few seconds.
+        """
+
+    async def move(self, source: str, target: str) -> None: ...
+
+    async def delete(self, path: str) -> None:
+        """Removes the object, or everything below the folder, in one step; nothing there is no error."""
+
+    async def children(self, path: str) -> list[str]:
+        """Returns the names right below a folder, sorted; none where the folder does not exist."""

@@ -1,0 +1,26 @@
+"""Links: small files that name a digest, the only authority on what a repository holds (Distribution's `link`)."""
+
+from __future__ import annotations
+
+from ocispec.digest import Digest
+from ocispec.errors import DigestInvalid, PathUnknown
+from storage.engine import Engine
+
+_LIMIT = 1024
+
+
+async def read(engine: Engine, path: str) -> Digest | None:
+    """Returns what the link names; None where it is missing, empty or torn, so that a re-push repairs it.
+
+    Raises:
+        StorageError: the engine cannot tell.
+    """
+    try:
+        return Digest.parse((await engine.read(path, _LIMIT)).decode("ascii", "replace").strip())
+    except (PathUnknown, DigestInvalid):
+        return None
+
+
+async def write(engine: Engine, path: str, digest: Digest) -> None:
+    """Points the link at `digest`, durably; raises StorageError."""
+    await engine.write(path, str(digest).encode("ascii"))

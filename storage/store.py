@@ -1,0 +1,60 @@
+"""A store: all repositories on one engine."""
+
+from __future__ import annotations
+
+from ocispec.reference import RepositoryName
+from storage import paths, uploads
+from storage.blobs import HostedBlobs
+from storage.catalog import repositories
+from storage.engine import Engine
+from storage.manifests import HostedManifests, ManifestCache
+from storage.referrers import CompletedRepositories, HostedReferrers
+from storage.repository import Page, Repository
+from storage.tags import HostedTags
+from storage.uploads import HostedUploads, RunningHashes
+
+
+class Store:
+    """Gives repositories, and what concerns all of them.
+
+    Args:
+        engine: where the bytes rest.
+        sparse_images: whether an image may be pushed before, or without, its blobs.
+    """
+
+    def __init__(self, engine: Engine, *, sparse_images: bool = False) -> None:
+        self._engine = engine
+        self._sparse_images = sparse_images
+        self._cache = ManifestCache()
+        self._hashes = RunningHashes()
+        self._completed = CompletedRepositories()
+
+    def repository(self, name: RepositoryName) -> Repository:
+        """Returns the repository of that name, which need not exist yet."""
+        blobs, tags = HostedBlobs(self._engine, name), HostedTags(self._engine, name)
+        referrers = HostedReferrers(self._engine, name, self._completed)
+        manifests = HostedManifests(
+            self._engine,
+            name,
+            cache=self._cache,
+            required=None if self._sparse_images else blobs,
+            tags=tags,
+            referrers=referrers,
+        )
+        return Repository(
+            name, blobs, manifests, tags, referrers, HostedUploads(self._engine, name, blobs, self._hashes)
+        )
+
+    async def catalog(self, after: str, limit: int) -> Page:
+        """Names of the repositories behind `after`, in lexical order."""
+        found: list[str] = []
+        async for name in repositories(self._engine, after):
+            found.append(name)
+            if len(found) > limit:
+                break
+        return Page.of(found, limit)
+
+    async def purge_uploads(self, before: float) -> int:
+        """Removes all uploads that nothing was written to since `before` (seconds since the epoch); says how many."""
+        found = repositories(self._engine, holding=paths.UPLOADS)
+        return sum([await uploads.purge(self._engine, name, before) async for name in found])

@@ -1,0 +1,56 @@
+"""Tags of a hosted repository."""
+
+from __future__ import annotations
+
+from ocispec.digest import Digest
+from ocispec.errors import ManifestUnknown, NameUnknown, TagInvalid
+from ocispec.reference import RepositoryName, Tag
+from storage import links, paths
+from storage.engine import Engine
+from storage.repository import Page
+
+
+class HostedTags:
+    """Implements `storage.repository.Tags`."""
+
+    def __init__(self, engine: Engine, name: RepositoryName) -> None:
+        self._engine = engine
+        self._name = name
+
+    async def resolve(self, tag: Tag) -> Digest | None:
+        return await links.read(self._engine, paths.tag_current_link(self._name, tag))
+
+    async def point(self, tag: Tag, digest: Digest) -> None:
+        """Points the tag at a manifest that is durable already."""
+        await links.write(self._engine, paths.tag_index_link(self._name, tag, digest), digest)
+        await links.write(self._engine, paths.tag_current_link(self._name, tag), digest)
+
+    async def page(self, after: str, limit: int) -> Page:
+        names = await self._engine.children(paths.tags(self._name))
+        if not names and not await self._engine.children(paths.manifests(self._name)):
+            raise NameUnknown(detail={"name": self._name})
+        found: list[str] = []
+        for tag in (valid for name in names if name > after and (valid := _tag(name))):
+            # A push that a crash cut short left a folder without a link: no tag.
+            if len(found) <= limit and await self.resolve(tag):
+                found.append(tag)
+        return Page.of(found, limit)
+
+    async def delete(self, tag: Tag) -> None:
+        if await self.resolve(tag) is None:
+            raise ManifestUnknown(detail={"tag": tag})
+        await self._engine.delete(paths.tag(self._name, tag))
+
+    async def delete_pointing_at(self, digest: Digest) -> None:
+        """Removes every tag whose current manifest is `digest`."""
+        for name in await self._engine.children(paths.tags(self._name)):
+            tag = _tag(name)
+            if tag and await self.resolve(tag) == digest:
+                await self._engine.delete(paths.tag(self._name, tag))
+
+
+def _tag(name: str) -> Tag | None:
+    try:
+        return Tag.parse(name)
+    except TagInvalid:
+        return None

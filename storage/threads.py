@@ -1,0 +1,42 @@
+"""Work that blocks, in worker threads.
+
+A thread cannot be stopped. A cancelled caller therefore waits for its end here: else it would free what the thread
+still uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def finish(work: Callable[..., T], *args: object) -> T:
+    """Runs `work` in a worker thread; when cancelled, the cancellation goes on once `work` has ended."""
+    return await acquire(_keep, work, *args)
+
+
+async def acquire(release: Callable[[T], None], work: Callable[..., T], *args: object) -> T:
+    """Like `finish`, for work that returns a thing to be released: `release` gets it where the caller cannot."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await _ended(running)
+        if not running.cancelled() and running.exception() is None:
+            release(running.result())
+        raise
+
+
+def _keep(_result: object) -> None:
+    """Nothing to release."""
+
+
+async def _ended(running: asyncio.Future[T]) -> None:
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            continue
