@@ -44,10 +44,12 @@ class ImageLayout:
 
     Attributes:
         root: the folder.
+        lock_wait: how long another process may hold the lock, in seconds.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lock_wait: float = LOCK_WAIT) -> None:
         self.root = root
+        self._lock_wait = lock_wait
         self._folders = durable.DurableFolders(root)
         self._scratch = root / ".ingest"
         self._index = root / "index.json"
@@ -58,8 +60,8 @@ class ImageLayout:
 
     async def missing(self, wanted: Iterable[Descriptor]) -> list[Descriptor]:
         """Returns those of `wanted` that are not there with their size, each digest once, in their order."""
-        unique = {each.digest: each for each in reversed(list(wanted))}
-        return await finish(lambda: [each for each in reversed(unique.values()) if not self._holds(each)])
+        unique = {each.digest: each for each in wanted}
+        return await finish(lambda: [each for each in unique.values() if not self._holds(each)])
 
     async def read(self, digest: Digest, limit: int = MAX_DOCUMENT) -> bytes:
         """Returns a whole small blob, its digest checked.
@@ -100,7 +102,7 @@ class ImageLayout:
         """Gives `name` to a manifest or index, durably, and takes it from what had it; all other names stay.
 
         Raises:
-            StorageError: index.json is damaged, or another process held the lock for `LOCK_WAIT` seconds.
+            StorageError: index.json is damaged, or another process held the lock for too long.
         """
         entry = replace(target, annotations={**target.annotations, REF_NAME: name}).to_json()
         if entry in (await finish(self._members))["manifests"]:
@@ -157,10 +159,10 @@ class ImageLayout:
     async def _locked(self) -> AsyncIterator[None]:
         lock = await acquire(os.close, _explained, self.root, self._open_lock)
         try:
-            deadline = time.monotonic() + LOCK_WAIT
+            deadline = time.monotonic() + self._lock_wait
             while not _try_lock(lock):
                 if time.monotonic() > deadline:
-                    raise StorageError(f"another process has held {self.root / '.lock'} for {LOCK_WAIT:.0f} s")
+                    raise StorageError(f"another process has held {self.root / '.lock'} for {self._lock_wait:.0f} s")
                 await asyncio.sleep(_LOCK_POLL)
             yield
         finally:
