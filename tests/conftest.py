@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +39,15 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Say a measured figure: it stands above the closing line of the run, also when everything passed."""
     return pytestconfig.stash[totals].append
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder for much data, which does not outlast the test (pytest keeps tmp_path of the last runs)."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _server(server: Server, ending: ExitStack) -> None:

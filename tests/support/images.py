@@ -87,7 +87,7 @@ class Wire:
 
     def push_manifest(self, repo: str, reference: str, manifest: Mapping[str, Any]) -> str:
         """end-7; returns the digest of the bytes sent."""
-        body = json.dumps(manifest).encode()
+        body = manifest_bytes(manifest)
         path = f"/v2/{repo}/manifests/{reference}"
         self.ask("PUT", path, body, expect=201, Content_Type=str(manifest["mediaType"]))
         return sha256(body)
@@ -131,14 +131,21 @@ def push_image(host: str, repo: str, tag: str, layers: Iterable[bytes], *, archi
 
 def push_image_on(wire: Wire, repo: str, tag: str, layers: list[bytes], *, architecture: str = "amd64") -> str:
     """As push_image, on a connection that is open."""
+    return wire.push_manifest(repo, tag, push_parts(wire, repo, layers, architecture=architecture))
+
+
+def push_parts(wire: Wire, repo: str, layers: list[bytes], *, architecture: str = "amd64") -> dict[str, Any]:
+    """Push the layers and the config of an image, and return the manifest that is still to be pushed."""
     described = [{"mediaType": LAYER, "digest": wire.push_blob(repo, layer), "size": len(layer)} for layer in layers]
     diff_ids = [sha256(gzip.decompress(layer) if layer.startswith(b"\x1f\x8b") else layer) for layer in layers]
     config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     body = json.dumps(config).encode()
     descriptor = {"mediaType": CONFIG, "digest": wire.push_blob(repo, body), "size": len(body)}
-    return wire.push_manifest(
-        repo, tag, {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": described}
-    )
+    return {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": described}
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest).encode()
 
 
 def push_index(host: str, repo: str, tag: str, platforms: Mapping[str, str], *, media_type: str = INDEX) -> str:

@@ -20,9 +20,10 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "umoci": (("umoci",), "apt-get install umoci"),
     "nginx": (("nginx",), "apt-get install nginx-light"),
     "busybox": (("busybox",), "apt-get install busybox-static"),
+    "tmpfs": (("mount", "umount"), "apt-get install mount"),
     "conformance": (("conformance",), f"go install {CONFORMANCE_PACKAGE}"),
 }
-NEEDS_ROOT = {"docker", "podman", "containerd"}
+NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd"}
 
 
 def find(program: str) -> str | None:
