@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -97,9 +98,17 @@ def write(target: Path, data: bytes, scratch: Path, folders: DurableFolders) -> 
 
 
 def purge(scratch: Path, age: float) -> None:
-    """Removes temporary files older than `age` seconds, which only a crash leaves."""
+    """Removes what is older than `age` seconds, which only a crash leaves."""
     oldest = time.time() - age
-    if scratch.is_dir():
-        for each in scratch.iterdir():
+    for each in scratch.iterdir():
+        with contextlib.suppress(FileNotFoundError):
             if each.lstat().st_mtime < oldest:
-                each.unlink(missing_ok=True)
+                remove(each)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all below it; nothing there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

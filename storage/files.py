@@ -6,7 +6,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -87,6 +86,10 @@ class FilesEngine:
     async def children(self, path: str) -> list[str]:
         return await asyncio.to_thread(self._children, path)
 
+    def suspect(self) -> None:
+        """Goes to worker threads for everything, for the next seconds: the disk lets us wait."""
+        self._slow_until = time.monotonic() + _SLOW_FOR
+
     def _start(self) -> None:
         with self._naming(str(self._root)):
             self._folders.ensure(self._scratch)
@@ -99,9 +102,8 @@ class FilesEngine:
         try:
             return work(*args)
         finally:
-            ended = time.monotonic()
-            if ended - began > _SLOW:
-                self._slow_until = ended + _SLOW_FOR
+            if time.monotonic() - began > _SLOW:
+                self.suspect()
 
     def _read(self, path: str, limit: int) -> bytes:
         try:
@@ -160,10 +162,7 @@ class FilesEngine:
             target.rename(grave)
             durable.sync_folder(target.parent)
         with self._naming(path):
-            if grave.is_dir():
-                shutil.rmtree(grave)
-            else:
-                grave.unlink(missing_ok=True)
+            durable.remove(grave)
 
     def _children(self, path: str) -> list[str]:
         try:

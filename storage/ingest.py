@@ -60,7 +60,7 @@ class Ingest:
         """
         self.received += len(data)
         if self.received > self._size:
-            raise DigestMismatch(f"{self._verifier.digest}: more than the expected {self._size} bytes came")
+            raise DigestMismatch(f"more than the expected {self._size} bytes came")
         self._pending.append(data)
         self._pending_size += len(data)
         if self._pending_size >= PIECE:
@@ -103,11 +103,10 @@ class Ingest:
 
     def _commit(self, pieces: list[bytes]) -> None:
         self._absorb(pieces)
-        wanted = self._verifier.digest
         if self.received < self._size:
-            raise ContentTruncated(f"{wanted}: ended after {self.received} of {self._size} bytes")
+            raise ContentTruncated(f"ended after {self.received} of {self._size} bytes")
         if not self._verifier.verified():
-            raise DigestMismatch(f"{wanted}: the content has the digest {self._verifier.actual}")
+            raise DigestMismatch(f"expected {self._verifier.digest}, its content hashes to {self._verifier.actual}")
         with storage_errors(self._target):
             os.fsync(cast("BinaryIO", self._file).fileno())
             durable.move(self._temporary, self._target, self._folders)

@@ -132,7 +132,7 @@ class ImageLayout:
 
     def _add(self, digest: Digest, data: bytes) -> None:
         if not digest.matches(data):
-            raise DigestMismatch(f"{digest}: the content has the digest {Digest.of(data, digest.algorithm)}")
+            raise DigestMismatch(f"expected {digest}, its content hashes to {Digest.of(data, digest.algorithm)}")
         with storage_errors(self.path(digest)):
             durable.write(self.path(digest), data, self._scratch, self._folders)
 

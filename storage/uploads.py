@@ -147,6 +147,8 @@ async def _receive(
         )
     async for piece in _pieces(chunks):
         await _write(appender, running, piece)
+        if span and appender.size > start + span.length:
+            break
     if span and appender.size != start + span.length:
         received = appender.size - start
         await appender.truncate(start)
