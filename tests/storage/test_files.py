@@ -24,7 +24,7 @@ async def engine(tmp_path: Path) -> FilesEngine:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def leftovers(root: Path) -> list[Path]:

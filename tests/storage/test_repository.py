@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -127,7 +128,7 @@ async def test_a_blob_in_any_chunks_through_any_processes_has_its_digest(
     stores = [Store(engine), Store(engine)]  # two workers share nothing but the engine
     upload = await stores[0].repository(NAME).uploads.begin(asked)
     edges = [0, *sorted(cuts), len(DATA)]
-    for n, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for n, (start, end) in enumerate(itertools.pairwise(edges)):
         span = ChunkRange(start, end - 1) if end > start else None
         uploads = stores[n % 2].repository(NAME).uploads
         assert await uploads.append(upload, chunks(DATA[start:end]), span) == end
