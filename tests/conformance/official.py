@@ -1,23 +1,17 @@
 """The official conformance program of the distribution specification, with every test turned on.
 
-`python -m tests.conformance.official --workers 2` starts a registry on an empty folder, runs the program against it,
-prints the totals and ends with 1 unless the score is perfect. The program's own exit status is not enough: what it
-skips still passes.
+Its own exit status is not enough: what it skips still passes, so its report is read.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
-import sys
-import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.peers import find, missing
-from tests.support.processes import RegistryProcess
+from tests.support.peers import find
 
 PERFECT = 1032
 SWITCHES = {"OCI_VERSION": "dev", "OCI_DATA_SPARSE": "true", "OCI_TLS": "disabled"}
@@ -67,27 +61,3 @@ def read(report: Path) -> Score:
         if case.get("status") != "passed"
     ]
     return Score(tests - failed - errors - skipped, failed, errors, skipped, tuple(shortfalls))
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the official conformance program against `registry serve`.")
-    parser.add_argument("--workers", type=int, default=1)
-    workers = parser.parse_args().workers
-    if reason := missing("conformance"):
-        print(reason, file=sys.stderr)
-        return 1
-    with tempfile.TemporaryDirectory(prefix="lh-conformance-") as name:
-        folder = Path(name)
-        server = RegistryProcess(folder / "storage", log=folder / "registry.log", workers=workers)
-        server.start()
-        try:
-            score = run(server.host, folder)
-        finally:
-            server.stop()
-        print(f"official conformance program, workers={workers}: {score}")
-        print(*score.shortfalls, sep="\n")
-        return 0 if score.perfect else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
