@@ -8,9 +8,14 @@ from typing import Any
 
 from ocispec.digest import Digest
 from ocispec.errors import DigestInvalid, GrammarError
+from ocispec.members import as_list, as_object, as_string, folded, optional_string, shown, string_map
 from ocispec.platform import Platform
 
 REF_NAME = "org.opencontainers.image.ref.name"
+
+# What a signed 64-bit integer holds; readers in other languages fail above.
+_MAX_SIZE = 2**63 - 1
+_KNOWN = folded("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Descriptor:
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     artifact_type: str | None = None
     urls: tuple[str, ...] = ()
 
@@ -44,21 +49,19 @@ class Descriptor:
             where: how messages call the place, like `layers[2]`.
 
         Raises:
-            GrammarError: a required member is missing or of another type, or the digest is none.
+            GrammarError: a required member is missing or of another type, the digest is none, or a name stands in
+                another case.
         """
-        fields = _object(value, where)
-        size = fields.get("size")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise GrammarError(f"{where}.size: expected a whole number of bytes, got {size!r:.80}")
+        fields = as_object(value, where, _KNOWN)
         platform = fields.get("platform")
         return cls(
-            media_type=_string(fields.get("mediaType"), f"{where}.mediaType"),
-            digest=_digest(fields.get("digest"), f"{where}.digest"),
-            size=size,
-            platform=Platform.from_json(platform) if platform is not None else None,
+            media_type=as_string(fields.get("mediaType"), f"{where}.mediaType"),
+            digest=as_digest(fields.get("digest"), f"{where}.digest"),
+            size=_size(fields.get("size"), f"{where}.size"),
+            platform=Platform.from_json(platform, f"{where}.platform") if platform is not None else None,
             annotations=string_map(fields.get("annotations"), f"{where}.annotations"),
-            artifact_type=_optional_string(fields.get("artifactType"), f"{where}.artifactType"),
-            urls=tuple(_string(url, f"{where}.urls") for url in _list(fields.get("urls"), f"{where}.urls")),
+            artifact_type=optional_string(fields.get("artifactType"), f"{where}.artifactType"),
+            urls=tuple(as_string(url, f"{where}.urls") for url in as_list(fields.get("urls"), f"{where}.urls")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -69,47 +72,21 @@ class Descriptor:
         if self.annotations:
             members["annotations"] = dict(self.annotations)
         if self.platform:
-            members["platform"] = _platform_json(self.platform)
+            members["platform"] = self.platform.to_json()
         if self.artifact_type:
             members["artifactType"] = self.artifact_type
         return members
 
 
-def string_map(value: Any, where: str) -> dict[str, str]:
-    """Reads an optional object whose values are strings (image-spec, annotations.md); raises GrammarError."""
-    fields = {} if value is None else _object(value, where)
-    return {name: _string(text, f"{where}[{name!r:.80}]") for name, text in fields.items()}
-
-
-def _platform_json(platform: Platform) -> dict[str, str]:
-    named = {"architecture": platform.architecture, "os": platform.os, "os.version": platform.os_version}
-    return {name: text for name, text in {**named, "variant": platform.variant}.items() if text}
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise GrammarError(f"{where}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if value is not None and not isinstance(value, list):
-        raise GrammarError(f"{where}: expected a list, got {type(value).__name__}")
-    return value or []
-
-
-def _string(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise GrammarError(f"{where}: expected a string, got {type(value).__name__}")
-    return value
-
-
-def _optional_string(value: Any, where: str) -> str | None:
-    return None if value is None else _string(value, where)
-
-
-def _digest(value: Any, where: str) -> Digest:
+def as_digest(value: Any, where: str) -> Digest:
+    """Reads a digest; raises GrammarError naming the place."""
     try:
-        return Digest.parse(_string(value, where))
+        return Digest.parse(as_string(value, where))
     except DigestInvalid as error:
         raise GrammarError(f"{where}: {error.message}") from error
+
+
+def _size(value: Any, where: str) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
+        raise GrammarError(f"{where}: expected a whole number of bytes, got {shown(value)}")
+    return value

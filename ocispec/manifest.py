@@ -10,10 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocispec import mediatypes, strictjson
-from ocispec.descriptor import Descriptor, string_map
+from ocispec.descriptor import Descriptor, as_digest
 from ocispec.digest import CANONICAL, Digest
 from ocispec.errors import GrammarError, ManifestInvalid
+from ocispec.members import as_list, as_object, folded, optional_object, optional_string, shown, string_map
 from ocispec.platform import Platform
+
+_KNOWN = folded(
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations", "fsLayers"
+)
+# Types that say nothing of what the bytes are, as a file server gives them.
+_UNTYPED = frozenset({"", "application/json", mediatypes.OCTET_STREAM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Manifest:
             ManifestInvalid: no JSON object, an unknown or schema 1 type, or a member that breaks the specification.
         """
         try:
-            fields = _fields(raw)
+            fields = as_object(strictjson.loads(raw), "manifest", _KNOWN)
             media_type = _media_type(fields, mediatypes.essence(content_type or ""))
             return cls(raw, media_type, **_members(fields, media_type))
         except (GrammarError, strictjson.AmbiguousJSON) as error:
@@ -120,49 +127,46 @@ class ImageConfig:
     def parse(cls, raw: bytes) -> ImageConfig:
         """Raises ManifestInvalid: no JSON object, or a member that breaks the specification."""
         try:
-            fields = _fields(raw)
-            rootfs = fields.get("rootfs") or {}
-            ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-            settings = fields.get("config") or {}
+            fields = as_object(strictjson.loads(raw), "image config")
+            rootfs = optional_object(fields.get("rootfs"), "rootfs")
+            ids = as_list(rootfs.get("diff_ids"), "rootfs.diff_ids")
             return cls(
                 raw,
                 Platform.from_json(fields),
-                tuple(Digest.parse(str(each)) for each in ids or ()),
-                tuple(_history(each) for each in fields.get("history") or ()),
-                settings if isinstance(settings, dict) else {},
-                fields.get("created"),
+                tuple(as_digest(each, f"rootfs.diff_ids[{n}]") for n, each in enumerate(ids)),
+                tuple(
+                    _history(each, f"history[{n}]") for n, each in enumerate(as_list(fields.get("history"), "history"))
+                ),
+                optional_object(fields.get("config"), "config"),
+                optional_string(fields.get("created"), "created"),
             )
         except (GrammarError, strictjson.AmbiguousJSON) as error:
             raise ManifestInvalid(f"image config invalid: {error}") from error
 
 
-def _history(value: Any) -> HistoryEntry:
-    entry = value if isinstance(value, dict) else {}
-    return HistoryEntry(str(entry.get("created_by", "")), bool(entry.get("empty_layer")), entry.get("created"))
-
-
-def _fields(raw: bytes) -> dict[str, Any]:
-    fields = strictjson.loads(raw)
-    if not isinstance(fields, dict):
-        raise GrammarError(f"expected a JSON object, got {type(fields).__name__}")
-    return fields
+def _history(value: Any, where: str) -> HistoryEntry:
+    entry = as_object(value, where)
+    return HistoryEntry(
+        optional_string(entry.get("created_by"), f"{where}.created_by") or "",
+        bool(entry.get("empty_layer")),
+        optional_string(entry.get("created"), f"{where}.created"),
+    )
 
 
 def _media_type(fields: Mapping[str, Any], content_type: str) -> str:
-    declared = fields.get("mediaType")
-    if fields.get("schemaVersion") == 1 or {declared, content_type} & mediatypes.SCHEMA_1:
-        raise GrammarError("schema 1 is not supported: push the image again with a docker newer than 1.10")
-    if fields.get("schemaVersion") != 2:
-        raise GrammarError(f"schemaVersion: expected 2, got {fields.get('schemaVersion')!r:.80}")
-    given = content_type if content_type in mediatypes.MANIFESTS else None
+    version, declared = fields.get("schemaVersion"), optional_string(fields.get("mediaType"), "mediaType")
+    if version == 1 or {declared, content_type} & mediatypes.SCHEMA_1:
+        raise GrammarError("schema 1 is not supported: push the image again with docker 1.10 or newer")
+    if type(version) is not int or version != 2:
+        raise GrammarError(f"schemaVersion: expected 2, got {shown(version)}")
     if declared and content_type and declared != content_type:
-        raise GrammarError(f"mediaType {declared!r:.120} differs from the Content-Type {content_type!r:.120}")
-    media_type = declared or given or _guess(fields)
+        raise GrammarError(f"mediaType {shown(declared)} differs from the Content-Type {shown(content_type)}")
+    media_type = declared or (_guess(fields) if content_type in _UNTYPED else content_type)
     if media_type not in mediatypes.MANIFESTS:
         raise GrammarError(
-            f"unknown media type {media_type!r:.120}: expected an OCI or Docker schema 2 manifest or index"
+            f"unknown media type {shown(media_type)}: expected an OCI or Docker schema 2 manifest or index"
         )
-    return str(media_type)
+    return media_type
 
 
 def _guess(fields: Mapping[str, Any]) -> str:
@@ -177,13 +181,11 @@ def _members(fields: Mapping[str, Any], media_type: str) -> dict[str, Any]:
     for name in (*foreign, "fsLayers"):
         if name in fields:
             raise GrammarError(f"the member {name!r} does not belong into {media_type}")
-    subject, declared = fields.get("subject"), fields.get("artifactType")
+    subject, declared = fields.get("subject"), optional_string(fields.get("artifactType"), "artifactType")
     common = {
         "subject": Descriptor.from_json(subject, "subject") if subject is not None else None,
         "annotations": string_map(fields.get("annotations"), "annotations"),
     }
-    if declared is not None and not isinstance(declared, str):
-        raise GrammarError("artifactType: expected a string")
     if is_index:
         return {**common, "manifests": _descriptors(fields, "manifests"), "artifact_type": declared}
     config = Descriptor.from_json(fields.get("config"), "config")
@@ -192,7 +194,6 @@ def _members(fields: Mapping[str, Any], media_type: str) -> dict[str, Any]:
 
 
 def _descriptors(fields: Mapping[str, Any], name: str) -> tuple[Descriptor, ...]:
-    values = fields.get(name)
-    if not isinstance(values, list):
-        raise GrammarError(f"{name}: expected a list, got {type(values).__name__}")
-    return tuple(Descriptor.from_json(value, f"{name}[{n}]") for n, value in enumerate(values))
+    if name not in fields:
+        raise GrammarError(f"{name}: expected a list, got nothing")
+    return tuple(Descriptor.from_json(each, f"{name}[{n}]") for n, each in enumerate(as_list(fields[name], name)))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from typing import Any
+
+_SURROGATE = re.compile(rb"\\u[dD]")
 
 
 class AmbiguousJSON(ValueError):
@@ -14,20 +18,26 @@ def loads(raw: bytes) -> Any:
     """Decodes UTF-8 JSON.
 
     Raises:
-        AmbiguousJSON: not UTF-8, no JSON, a doubled name in an object, or a number that JSON does not have.
+        AmbiguousJSON: not UTF-8, no JSON, a doubled name in an object, half a surrogate pair, nested too deeply,
+            or a number that JSON does not have.
     """
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        if _SURROGATE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode()
     except AmbiguousJSON:
         raise
-    except (ValueError, RecursionError) as error:
-        raise AmbiguousJSON(f"not valid JSON: {error or 'nested too deeply'}") from error
+    except RecursionError as error:
+        raise AmbiguousJSON("not valid JSON: nested too deeply") from error
+    except ValueError as error:
+        raise AmbiguousJSON(f"not valid JSON: {error}") from error
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        doubled = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        doubled = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise AmbiguousJSON(f"the name {doubled[:80]!r} stands twice in one object")
     return members
 
