@@ -1,7 +1,7 @@
 """Names of images (distribution-spec, "Pulling manifests"; Docker's short forms as every client reads them).
 
 reference  = [host "/"] repository [":" tag] ["@" digest]
-host       = name or address, with a dot, a port, or the word localhost
+host       = name or address (IPv6 in brackets) [":" port]; has a dot, a colon or a capital, or is localhost
 repository = component *("/" component), host and repository together at most 255 characters
 component  = [a-z0-9]+ *(("." / "_" / "__" / 1*"-") [a-z0-9]+)
 tag        = [a-zA-Z0-9_] [a-zA-Z0-9._-]{0,127}
@@ -13,9 +13,10 @@ import re
 from dataclasses import dataclass, replace
 
 from ocispec.digest import Digest
-from ocispec.errors import DigestInvalid, NameInvalid, TagInvalid
+from ocispec.errors import NameInvalid, TagInvalid
 
 DOCKER_HUB = "docker.io"
+_OLD_DOCKER_HUB = "index.docker.io"
 DEFAULT_TAG = "latest"
 MAX_NAME = 255
 
@@ -23,7 +24,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:.]+\])(?::[0-9]{{1,5}})?", re.ASCII)
+_IMAGE_ID = re.compile(r"[a-f0-9]{64}")
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?", re.ASCII)
 
 
 class RepositoryName(str):
@@ -86,16 +88,18 @@ class Reference:
         Raises:
             NameInvalid, TagInvalid, DigestInvalid: naming the part that is wrong.
         """
+        if _IMAGE_ID.fullmatch(text):
+            raise NameInvalid(
+                f"invalid reference {text!r}: an image's id is no name; expected name@sha256:{text[:12]}…"
+            )
         rest, at, digest = text.partition("@")
-        rest, tag = _split_tag(rest)
+        rest, colon, tag = _split_tag(rest)
         host, repository = _split_host(rest)
-        if at and not digest:
-            raise DigestInvalid(f"invalid reference {text!r}: nothing follows the '@'")
         return cls(
             host,
-            _repository(host, repository, text),
-            Tag.parse(tag) if tag is not None else None if digest else Tag(DEFAULT_TAG),
-            Digest.parse(digest) if digest else None,
+            _repository(host, repository),
+            Tag.parse(tag) if colon else None if at else Tag(DEFAULT_TAG),
+            Digest.parse(digest) if at else None,
         )
 
     @property
@@ -110,9 +114,12 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short form docker shows: Docker Hub's host and `library/` left out."""
-        short = str(self).removeprefix(f"{DOCKER_HUB}/")
-        return short.removeprefix("library/") if short != str(self) and short.count("/") == 1 else short
+        """The short form docker shows, without Docker Hub's host and `library/`; parses to the same value."""
+        whole = str(self)
+        short = whole.removeprefix(f"{DOCKER_HUB}/")
+        if self.host != DOCKER_HUB or _split_host(short) != (DOCKER_HUB, short):
+            return whole
+        return short.removeprefix("library/") if short.count("/") == 1 else short
 
     def with_digest(self, digest: Digest) -> Reference:
         return replace(self, digest=digest)
@@ -123,23 +130,26 @@ class Reference:
         return f"{self.name}{tag}{digest}"
 
 
-def _split_tag(text: str) -> tuple[str, str | None]:
+def _split_tag(text: str) -> tuple[str, str, str]:
     head, colon, tail = text.rpartition(":")
     # A colon before the last slash belongs to the host's port.
-    return (head, tail) if colon and "/" not in tail else (text, None)
+    return (head, colon, tail) if "/" not in tail and colon else (text, "", "")
 
 
 def _split_host(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    is_host = slash and ("." in first or ":" in first or first == "localhost" or first != first.lower())
-    return (first, rest) if is_host else (DOCKER_HUB, text)
+    if not slash or not ({".", ":"} & set(first) or first == "localhost" or first != first.lower()):
+        return DOCKER_HUB, text
+    return DOCKER_HUB if first == _OLD_DOCKER_HUB else first, rest
 
 
-def _repository(host: str, repository: str, text: str) -> RepositoryName:
+def _repository(host: str, text: str) -> RepositoryName:
     if not _HOST.fullmatch(host):
-        raise NameInvalid(f"invalid reference {text!r}: {host!r} is not a host name")
-    if len(host) + 1 + len(repository) > MAX_NAME:
-        raise NameInvalid(f"invalid reference {text[:MAX_NAME]!r}: host and repository exceed {MAX_NAME} characters")
-    if host == DOCKER_HUB and repository and "/" not in repository:
-        repository = f"library/{repository}"
-    return RepositoryName.parse(repository)
+        raise NameInvalid(f"invalid reference: {host[:MAX_NAME]!r} is not a host name")
+    official = host == DOCKER_HUB and "/" not in text
+    name = RepositoryName.parse(f"library/{RepositoryName.parse(text)}" if official else text)
+    if len(host) + 1 + len(name) > MAX_NAME:
+        raise NameInvalid(
+            f"invalid reference {f'{host}/{name}'[:MAX_NAME]!r}: host and repository exceed {MAX_NAME} characters"
+        )
+    return name
