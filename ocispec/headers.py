@@ -13,15 +13,22 @@ from dataclasses import dataclass, field
 
 from ocispec.errors import GrammarError
 
-_RANGE = re.compile(r"bytes=(\d{1,19})?-(\d{1,19})?", re.ASCII | re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
-_CHUNK_RANGE = re.compile(r"(?:bytes[= ])?(\d{1,19})-(\d{1,19})", re.ASCII)
-_TCHAR = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_QUOTED = r'"((?:[^"\\]|\\.)*)"'
-_PARAMETER = re.compile(rf"\s*({_TCHAR})\s*=\s*(?:{_QUOTED}|({_TCHAR}))\s*(?:,|$)", re.ASCII)
-_LINK = re.compile(rf"\s*<([^>]*)>((?:\s*;\s*{_TCHAR}\s*=\s*(?:{_QUOTED}|{_TCHAR}))*)\s*(?:,|$)", re.ASCII)
-_LINK_PARAMETER = re.compile(rf";\s*({_TCHAR})\s*=\s*(?:{_QUOTED}|({_TCHAR}))", re.ASCII)
-_SCOPE = re.compile(r"([a-z0-9]+(?:\([a-z0-9]+\))?):(.+):([a-z,*]*)", re.ASCII)
+_NUMBER = r"([0-9]{1,19})"
+_RANGE = re.compile(rf"bytes={_NUMBER}?-{_NUMBER}?", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(rf"bytes (?:{_NUMBER}-{_NUMBER}/(?:{_NUMBER}|\*)|\*/{_NUMBER})", re.ASCII | re.IGNORECASE)
+_CHUNK_RANGE = re.compile(rf"(?:bytes[= ])?{_NUMBER}-{_NUMBER}", re.ASCII | re.IGNORECASE)
+_SPACE = " \t"
+_OWS = r"[ \t]*"
+_WORD = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+_TEXT = r"[^\"\\\x00-\x08\n-\x1f\x7f]*"
+_QUOTED = rf'"({_TEXT}(?:\\[^\x00-\x08\n-\x1f\x7f]{_TEXT})*)"'
+_ASSIGNED = rf"{_OWS}={_OWS}(?:{_QUOTED}|{_WORD})"
+_SCHEME = re.compile(rf"{_WORD}(?: +|\Z)")
+_PARAMETER = re.compile(rf"{_OWS}{_WORD}{_ASSIGNED}{_OWS}(?:,|\Z)")
+_LINK = re.compile(r"<([^<>\x00-\x1f\x7f]*)>")
+_LINK_PARAMETER = re.compile(rf"{_OWS};{_OWS}{_WORD}(?:{_ASSIGNED})?")
+_LINK_END = re.compile(rf"{_OWS}(?:,[ \t,]*|\Z)")
+_SCOPE = re.compile(r"([a-z0-9]+(?:\([a-z0-9]+\))?):([!-~]+):((?:[a-z*]+(?:,[a-z*]+)*)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,9 @@ class ByteRange:
     @classmethod
     def parse(cls, text: str) -> ByteRange:
         """Raises GrammarError: another unit, several parts, or no range at all; a server may ignore such a header."""
-        match = _RANGE.fullmatch(text.strip())
+        match = _RANGE.fullmatch(text.strip(_SPACE))
         if not match or match[1] is None is match[2]:
-            raise GrammarError(f"invalid Range {text!r:.120}: expected bytes=first-last")
+            raise GrammarError(f"invalid Range {text[:120]!r}: expected bytes=first-last")
         return cls(*(int(part) if part is not None else None for part in match.groups()))
 
     def within(self, size: int) -> tuple[int, int] | None:
@@ -72,12 +79,12 @@ class ContentRange:
     @classmethod
     def parse(cls, text: str) -> ContentRange:
         """Raises GrammarError: not the grammar, or offsets that no content can have."""
-        match = _CONTENT_RANGE.fullmatch(text.strip())
+        match = _CONTENT_RANGE.fullmatch(text.strip(_SPACE))
         if not match:
-            raise GrammarError(f"invalid Content-Range {text!r:.120}: expected bytes first-last/size")
-        first, last, size = (int(part) if part and part != "*" else None for part in match.groups())
+            raise GrammarError(f"invalid Content-Range {text[:120]!r}: expected bytes first-last/size")
+        first, last, size = (int(part) if part else None for part in (match[1], match[2], match[3] or match[4]))
         if first is not None and last is not None and (last < first or (size is not None and last >= size)):
-            raise GrammarError(f"invalid Content-Range {text!r:.120}: the offsets contradict each other")
+            raise GrammarError(f"invalid Content-Range {text[:120]!r}: the offsets contradict each other")
         return cls(first, last, size)
 
     def __str__(self) -> str:
@@ -95,9 +102,9 @@ class ChunkRange:
     @classmethod
     def parse(cls, text: str) -> ChunkRange:
         """Raises GrammarError: not the grammar, or the last offset below the first."""
-        match = _CHUNK_RANGE.fullmatch(text.strip())
+        match = _CHUNK_RANGE.fullmatch(text.strip(_SPACE))
         if not match or int(match[2]) < int(match[1]):
-            raise GrammarError(f"invalid Content-Range {text!r:.120}: expected first-last, both inclusive")
+            raise GrammarError(f"invalid Content-Range {text[:120]!r}: expected first-last, both inclusive")
         return cls(int(match[1]), int(match[2]))
 
     @classmethod
@@ -123,13 +130,15 @@ class Link:
     @classmethod
     def parse(cls, text: str) -> tuple[Link, ...]:
         """Reads all links of a header; raises GrammarError."""
-        links, position = [], 0
+        links, position, text = [], 0, text.strip(" \t,")
         while position < len(text):
             match = _LINK.match(text, position)
-            if not match:
-                raise GrammarError(f'invalid Link {text!r:.200}: expected <url>; rel="next"')
-            links.append(cls(match[1], _parameters(_LINK_PARAMETER, match[2])))
-            position = match.end()
+            parameters, position = _parameters(_LINK_PARAMETER, text, match.end()) if match else ({}, position)
+            end = _LINK_END.match(text, position)
+            if not match or not end:
+                raise GrammarError(f'invalid Link {text[:200]!r}: expected <url>; rel="next"')
+            links.append(cls(match[1], parameters))
+            position = end.end()
         return tuple(links)
 
     def __str__(self) -> str:
@@ -137,8 +146,9 @@ class Link:
 
 
 def next_link(header: str) -> str | None:
-    """Returns the target of the link with `rel="next"`; raises GrammarError."""
-    return next((link.target for link in Link.parse(header) if link.parameters.get("rel") == "next"), None)
+    """Returns the target of the first link whose `rel` has `next`; raises GrammarError."""
+    links = (link for link in Link.parse(header) if "next" in link.parameters.get("rel", "").lower().split())
+    return next((link.target for link in links), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +161,12 @@ class Challenge:
     @classmethod
     def parse(cls, text: str) -> Challenge:
         """Raises GrammarError: no scheme followed by parameters."""
-        scheme, _, rest = text.strip().partition(" ")
-        parameters, position = {}, 0
-        while position < len(rest):
-            match = _PARAMETER.match(rest, position)
-            if not match:
-                raise GrammarError(f'invalid WWW-Authenticate {text!r:.200}: expected Bearer realm="…",service="…"')
-            parameters[match[1].lower()] = _unquote(match[2], match[3])
-            position = match.end()
-        if not re.fullmatch(_TCHAR, scheme):
-            raise GrammarError(f"invalid WWW-Authenticate {text!r:.200}: no scheme")
-        return cls(scheme.lower(), parameters)
+        text = text.strip(_SPACE)
+        match = _SCHEME.match(text)
+        parameters, end = _parameters(_PARAMETER, text, match.end()) if match else ({}, 0)
+        if not match or end < len(text):
+            raise GrammarError(f'invalid WWW-Authenticate {text[:200]!r}: expected Bearer realm="…",service="…"')
+        return cls(match[1].lower(), parameters)
 
     def __str__(self) -> str:
         parameters = ",".join(f"{name}={_quote(text)}" for name, text in self.parameters.items())
@@ -181,19 +186,24 @@ class Scope:
         """Raises GrammarError."""
         match = _SCOPE.fullmatch(text)
         if not match:
-            raise GrammarError(f"invalid scope {text!r:.200}: expected type:name:action,action")
-        return cls(match[1], match[2], tuple(each for each in match[3].split(",") if each))
+            raise GrammarError(f"invalid scope {text[:200]!r}: expected type:name:action,action")
+        return cls(match[1], match[2], tuple(match[3].split(",")) if match[3] else ())
 
     def __str__(self) -> str:
         return f"{self.type}:{self.name}:{','.join(self.actions)}"
 
 
-def _parameters(pattern: re.Pattern[str], text: str) -> dict[str, str]:
-    return {match[1].lower(): _unquote(match[2], match[3]) for match in pattern.finditer(text)}
+def _parameters(pattern: re.Pattern[str], text: str, position: int) -> tuple[dict[str, str], int]:
+    found: dict[str, str] = {}
+    while match := pattern.match(text, position):
+        # Of a doubled parameter the first counts (RFC 8288, section 3.3).
+        found.setdefault(match[1].lower(), _unquote(match[2]) if match[2] is not None else match[3] or "")
+        position = match.end()
+    return found, position
 
 
-def _unquote(quoted: str | None, token: str | None) -> str:
-    return re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if quoted is not None else token or ""
+def _unquote(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _quote(text: str) -> str:
