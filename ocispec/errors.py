@@ -211,11 +211,12 @@ def from_envelope(body: Any, status: int) -> RegistryError:
     """
     entries = body.get("errors") if isinstance(body, dict) else None
     entry = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], dict) else {}
-    code, message = str(entry.get("code", "")), entry.get("message")
-    return _class_for(code, status)(str(message) if message else None, detail=entry.get("detail"))
+    message = entry.get("message")
+    text = message if isinstance(message, str) else None
+    return _class_for(entry.get("code"), status)(text, detail=entry.get("detail"))
 
 
-def _class_for(code: str, status: int) -> type[RegistryError]:
+def _class_for(code: Any, status: int) -> type[RegistryError]:
     same_code = [each for each in _descendants(RegistryError) if each.code == code]
     exact = [each for each in same_code if each.status == status]
     by_status = {401: Unauthorized, 403: Denied, 405: Unsupported, 429: TooManyRequests, 503: Unavailable}
