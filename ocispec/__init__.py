@@ -1,0 +1,1 @@
+"""The vocabulary of the OCI specifications: names, descriptors, manifests, platforms, headers, errors. No I/O."""
