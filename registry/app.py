@@ -32,9 +32,10 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
     app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=_lifespan(settings, engine, store))
     app.state.settings, app.state.store = settings, store
-    for each in (lists, uploads, manifests):
-        app.include_router(each.router)
-    errors.add_handlers(app)
+    routers = [each.router for each in (lists, uploads, manifests)]
+    for each in routers:
+        app.include_router(each)
+    errors.add_handlers(app, routers)
     return RequestMiddleware(PullEndpoints(app, store))
 
 

@@ -14,6 +14,9 @@ from registry.config import Settings
 from storage.repository import Page, Repository
 from storage.store import Store
 
+# FastAPI does not add HEAD to GET by itself (RFC 9110, section 9.1 asks for both).
+READ = ["GET", "HEAD"]
+
 
 async def store(request: Request) -> Store:
     found: Store = request.app.state.store
@@ -52,7 +55,7 @@ def limited(n: str | None, most: int) -> int:
         return most
     if not n.isascii() or not n.isdecimal():
         raise PageSizeInvalid(f"n={n[:40]!r}: expected a whole number of at least 0", detail={"n": n[:40]})
-    return min(int(n[:19]), most)
+    return min(int(n.lstrip("0")[:19] or "0"), most)
 
 
 def next_page(path: str, page: Page, n: int) -> dict[str, str]:

@@ -7,19 +7,19 @@ from fastapi.responses import JSONResponse
 
 from ocispec import mediatypes
 from ocispec.digest import Digest
-from registry.api.dependencies import TheRepository, TheSettings, TheStore, limited, next_page
+from registry.api.dependencies import READ, TheRepository, TheSettings, TheStore, limited, next_page
 
 router = APIRouter()
 
 
-@router.get("/v2/")
-@router.get("/v2")
+@router.api_route("/v2/", methods=READ)
+@router.api_route("/v2", methods=READ)
 async def base() -> JSONResponse:
     """end-1: the registry speaks this protocol."""
     return JSONResponse({})
 
 
-@router.get("/v2/_catalog")
+@router.api_route("/v2/_catalog", methods=READ)
 async def catalog(store: TheStore, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
     """Distribution's catalogue: names of all repositories, in lexical order."""
     most = limited(n, settings.catalog.maxentries)
@@ -27,7 +27,7 @@ async def catalog(store: TheStore, settings: TheSettings, n: str | None = None, 
     return JSONResponse({"repositories": page.entries}, headers=next_page("/v2/_catalog", page, most))
 
 
-@router.get("/v2/{name:path}/tags/list")
+@router.api_route("/v2/{name:path}/tags/list", methods=READ)
 async def tags(repository: TheRepository, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
     """end-8a, end-8b: tags in lexical order."""
     most = limited(n, settings.tags.maxtags)
@@ -36,7 +36,7 @@ async def tags(repository: TheRepository, settings: TheSettings, n: str | None =
     return JSONResponse({"name": repository.name, "tags": page.entries}, headers=next_page(path, page, most))
 
 
-@router.get("/v2/{name:path}/referrers/{digest}")
+@router.api_route("/v2/{name:path}/referrers/{digest}", methods=READ)
 async def referrers(repository: TheRepository, digest: str, artifactType: str | None = None) -> JSONResponse:  # noqa: N803 - the specification's name
     """end-12a, end-12b: an index of the manifests that have this one as their subject."""
     found = await repository.referrers.of(Digest.parse(digest))

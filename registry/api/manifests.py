@@ -44,9 +44,15 @@ async def delete(repository: TheRepository, reference: str) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
+    length, body = request.headers.get("content-length"), bytearray()
+    # Refused before it is sent, where the client waits for 100 Continue.
+    _require_small(int(length) if length and length.isdecimal() else 0)
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_MANIFEST:
-            raise ManifestTooLarge(f"the manifest is longer than {MAX_MANIFEST} bytes")
+        _require_small(len(body))
     return bytes(body)
+
+
+def _require_small(size: int) -> None:
+    if size > MAX_MANIFEST:
+        raise ManifestTooLarge(f"the manifest is longer than {MAX_MANIFEST} bytes")

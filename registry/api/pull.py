@@ -6,6 +6,7 @@ Answered before FastAPI's routing, in plain ASGI: measured, routing and dependen
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from storage.engine import Content
 from storage.repository import Repository, StoredManifest
 from storage.store import Store
 
-_PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.DOTALL)
-_METHODS = frozenset({"GET", "HEAD"})
+PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.DOTALL)
+METHODS = frozenset({"GET", "HEAD"})
 _FOREVER = (b"cache-control", b"max-age=31536000")
 _RANGES = (b"accept-ranges", b"bytes")
 # What docker was given by Distribution when it could not read an index.
@@ -63,7 +64,7 @@ class PullEndpoints:
         self._store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = scope["type"] == "http" and scope["method"] in _METHODS and _PATH.fullmatch(scope["path"])
+        match = scope["type"] == "http" and scope["method"] in METHODS and PATH.fullmatch(scope["path"])
         if not match:
             await self._app(scope, receive, send)
             return
@@ -81,12 +82,12 @@ async def _manifest(request: _Request, repository: Repository, reference: str) -
     if isinstance(wanted, Tag) and accept and not _accepts(accept, stored.media_type):
         stored = await _readable(repository, stored, accept)
     headers = _identity(stored.digest)
+    if isinstance(wanted, Tag):
+        headers.append((b"vary", b"accept"))
     if _is_known(request, stored.digest):
         await request.answer(304, headers)
         return
     headers += (b"content-type", stored.media_type.encode()), (b"content-length", b"%d" % len(stored.raw))
-    if isinstance(wanted, Tag):
-        headers.append((b"vary", b"accept"))
     await request.answer(200, headers, b"" if request.is_head else stored.raw)
 
 
@@ -170,7 +171,8 @@ async def _readable(repository: Repository, stored: StoredManifest, accept: str)
     """
     if stored.media_type not in mediatypes.INDEXES:
         return stored
-    children = [(each.platform, each) for each in Manifest.parse(stored.raw).manifests if each.platform]
+    index = await asyncio.to_thread(Manifest.parse, stored.raw)
+    children = [(each.platform, each) for each in index.manifests if each.platform]
     child = best(_FALLBACK, children)
     if child is None or not _accepts(accept, child.media_type):
         return stored

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from ocispec.errors import (
 )
 from ocispec.headers import ChunkRange
 from ocispec.reference import RepositoryName
-from registry.api.dependencies import TheRepository, may_delete
+from registry.api.dependencies import READ, TheRepository, may_delete
 from storage.repository import Repository
 
 router = APIRouter()
@@ -51,8 +51,7 @@ async def begin(
     if digest is None:
         return _accepted(repository, await repository.uploads.begin(algorithm), 0)
     whole = Digest.parse(digest)
-    upload_id = await repository.uploads.begin(whole.algorithm)
-    await repository.uploads.commit(upload_id, whole, _body(request), _span(request))
+    await _commit_at_once(repository, whole, request)
     return _created(repository, whole)
 
 
@@ -77,7 +76,7 @@ async def commit(repository: TheRepository, request: Request, upload_id: str, di
     return _created(repository, whole)
 
 
-@router.get(_UPLOAD)
+@router.api_route(_UPLOAD, methods=READ)
 async def status(repository: TheRepository, upload_id: str) -> Response:
     """end-13: how far the upload has come."""
     found = _id(upload_id)
@@ -116,9 +115,20 @@ def _span(request: Request) -> ChunkRange | None:
     except GrammarError as error:
         raise BlobUploadInvalid(error.message) from error
     length = request.headers.get("content-length")
-    if length is not None and int(length) != span.length:
+    if length is not None and length != str(span.length):
         raise SizeInvalid(f"Content-Length is {length}, Content-Range {header} has {span.length} bytes")
     return span
+
+
+async def _commit_at_once(repository: Repository, digest: Digest, request: Request) -> None:
+    upload_id = await repository.uploads.begin(digest.algorithm)
+    try:
+        await repository.uploads.commit(upload_id, digest, _body(request), _span(request))
+    except Exception:
+        # Nobody was told of this upload: nobody will go on with it.
+        with suppress(BlobUploadUnknown):
+            await repository.uploads.cancel(upload_id)
+        raise
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

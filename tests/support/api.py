@@ -170,7 +170,7 @@ class Api:
         return answer.headers["docker-content-digest"]
 
 
-def image(config: str, layers: Mapping[str, int] | None = None, **members: Any) -> dict[str, Any]:
+def image(config: str, layers: Mapping[str, int] | None = None, /, **members: Any) -> dict[str, Any]:
     described = [{"mediaType": LAYER, "digest": digest, "size": size} for digest, size in (layers or {}).items()]
     return {
         "schemaVersion": 2,
