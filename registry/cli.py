@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Annotated
 import typer
 
 from ocispec.errors import LayerhouseError
-from registry import config, server
+from registry import config, logs, server
+from storage.files import FilesEngine
 
 app = typer.Typer(
     name="registry",
@@ -46,7 +49,8 @@ def serve(
     """
     try:
         settings = config.load(file, root, addr, workers)
-        _announce(settings)
+        logs.configure(settings.log.level)
+        _prepare(settings)
         settings.to_environment()
         server.serve("registry.app:worker", _server_settings(settings))
     except LayerhouseError as error:
@@ -58,8 +62,11 @@ def _server_settings(settings: config.Settings) -> server.ServerSettings:
     return server.ServerSettings(settings.http.host, settings.http.port, settings.layerhouse.workers, drain)
 
 
-def _announce(settings: config.Settings) -> None:
-    typer.echo(f"images are kept in {settings.storage.filesystem.rootdirectory.absolute()}", err=True)
+def _prepare(settings: config.Settings) -> None:
+    root = settings.storage.filesystem.rootdirectory.absolute()
+    # Here and not only in the workers: a folder that cannot be written to is one clear line, before anything listens.
+    asyncio.run(FilesEngine(root).start())
+    logging.getLogger("registry").info("images are kept in %s", root)
 
 
 @app.command()

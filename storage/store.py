@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ocispec.reference import RepositoryName
 from storage import paths, uploads
 from storage.blobs import HostedBlobs
@@ -12,6 +14,9 @@ from storage.referrers import CompletedRepositories, HostedReferrers
 from storage.repository import Page, Repository
 from storage.tags import HostedTags
 from storage.uploads import HostedUploads, RunningHashes
+
+# Repositories hold no state of their own: keeping the objects only saves making them for each request.
+_REPOSITORIES = 1024
 
 
 class Store:
@@ -28,9 +33,13 @@ class Store:
         self._cache = ManifestCache()
         self._hashes = RunningHashes()
         self._completed = CompletedRepositories()
+        self._repositories = lru_cache(_REPOSITORIES)(self._repository)
 
     def repository(self, name: RepositoryName) -> Repository:
         """Returns the repository of that name, which need not exist yet."""
+        return self._repositories(name)
+
+    def _repository(self, name: RepositoryName) -> Repository:
         blobs, tags = HostedBlobs(self._engine, name), HostedTags(self._engine, name)
         referrers = HostedReferrers(self._engine, name, self._completed)
         manifests = HostedManifests(

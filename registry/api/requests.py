@@ -10,11 +10,11 @@ from secrets import token_hex
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ocispec.errors import LayerhouseError, RegistryError, UnknownError
+from ocispec.errors import RegistryError, UnknownError
 from registry.api.errors import render
+from registry.logs import AccessLog
 
 _log = logging.getLogger("registry")
-_access = logging.getLogger("registry.access")
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
@@ -25,10 +25,12 @@ class RequestMiddleware:
         self._app = app
         self._prefix = token_hex(4)
         self._numbers = count(1)
+        self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            self._access.flush()
             return
         exchange = _Exchange(scope, send, f"{self._prefix}-{next(self._numbers):x}")
         try:
@@ -41,7 +43,8 @@ class RequestMiddleware:
             _log.exception("fault during %s (request %s)", exchange.line, exchange.id)
             await exchange.answer(_of_ours(exchange.id), receive)
         finally:
-            exchange.log()
+            if self._access.enabled:
+                self._access.add(exchange.summary())
 
 
 class _Exchange:
@@ -74,17 +77,17 @@ class _Exchange:
             self._bytes += message.get("count", 0)
         await self._send(message)
 
-    async def answer(self, error: LayerhouseError, receive: Receive) -> None:
+    async def answer(self, error: RegistryError, receive: Receive) -> None:
         if not self._status:
             await render(error)(self._scope, receive, self.send)
 
-    def log(self) -> None:
-        if _access.isEnabledFor(logging.INFO):
-            host, port = self._scope["client"] or ("-", 0)
-            elapsed = (time.perf_counter() - self._began) * 1000
-            _access.info("%s:%s %s %d %d %.1fms %s", host, port, self.line, self._status, self._bytes, elapsed, self.id)
+    def summary(self) -> str:
+        """The access log's line: who, what, status, bytes, milliseconds, id."""
+        host, port = self._scope["client"] or ("-", 0)
+        elapsed = (time.perf_counter() - self._began) * 1000
+        return f"{host}:{port} {self.line} {self._status} {self._bytes} {elapsed:.1f}ms {self.id}"
 
 
-def _of_ours(request_id: str) -> LayerhouseError:
+def _of_ours(request_id: str) -> RegistryError:
     message = f"the registry met a fault of its own; its log tells more under request {request_id}"
     return UnknownError(message, detail={"request": request_id})
