@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from ocispec.errors import DigestInvalid
@@ -12,6 +13,9 @@ from ocispec.errors import DigestInvalid
 # The registered algorithms and the length of their hex form. Others match the grammar but cannot be verified.
 HEX_LENGTHS = {"sha256": 64, "sha512": 128}
 CANONICAL = "sha256"
+
+# Every request parses the same few names again and again; remembering them is cheaper than the grammar.
+PARSED = 4096
 
 _GRAMMAR = re.compile(r"(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})", re.ASCII)
 
@@ -31,6 +35,7 @@ class Digest:
     hex: str
 
     @classmethod
+    @lru_cache(PARSED)
     def parse(cls, text: str) -> Digest:
         """Reads `sha256:<64 hex>` or `sha512:<128 hex>`.
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from ocispec.digest import Digest
+from ocispec.digest import PARSED, Digest
 from ocispec.errors import NameInvalid, TagInvalid
 
 DOCKER_HUB = "docker.io"
@@ -34,6 +35,7 @@ class RepositoryName(str):
     __slots__ = ()
 
     @classmethod
+    @lru_cache(PARSED)
     def parse(cls, text: str) -> RepositoryName:
         """Raises NameInvalid: not the grammar above, or longer than 255 characters."""
         if len(text) > MAX_NAME or not _NAME.fullmatch(text):
@@ -48,6 +50,7 @@ class Tag(str):
     __slots__ = ()
 
     @classmethod
+    @lru_cache(PARSED)
     def parse(cls, text: str) -> Tag:
         """Raises TagInvalid: not the grammar above."""
         if not _TAG.fullmatch(text):
