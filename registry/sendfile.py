@@ -53,7 +53,9 @@ class Transfer:
         while self._count and not self._done.done():
             # Abandoned by a cancellation, a pread leaves no trace: it moves no file position.
             piece = await asyncio.to_thread(os.pread, self._file, min(self._count, COPY_PIECE), self._offset)
-            if self._sent(len(piece)):
+            if self._transport.is_closing():
+                self.stop()
+            elif self._sent(len(piece)):
                 self._transport.write(piece)
                 await drain()
         self._raise_error()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from ocispec.errors import LayerhouseError
@@ -18,6 +21,8 @@ from registry.protocol import RegistryProtocol
 _log = logging.getLogger("registry")
 _BACKLOG = 2048
 _KEEP_ALIVE = 75
+_START_SECONDS = 60
+_HEALTH_SECONDS = 30
 
 
 class ListenError(LayerhouseError):
@@ -47,46 +52,73 @@ class ServerSettings:
 
 
 def serve(factory: str, settings: ServerSettings) -> None:
-    """Serves until SIGTERM or SIGINT, then lets running transfers end.
+    """Serve until SIGTERM or SIGINT, and return when running transfers have ended or were cut.
 
-    One line `listening on http://HOST:PORT` is logged when connections are taken.
+    One line `listening on http://HOST:PORT` is logged when every worker takes connections. A worker that dies is
+    replaced; workers whose parent was killed end as if they had got its SIGTERM.
 
     Args:
-        factory: `module:function` that gives the ASGI application, once in each worker.
+        factory: `module:function` that gives the ASGI application, called once in each worker.
         settings: where and how.
 
     Raises:
         ListenError: the address is taken, or is none of this machine.
+        SystemExit: the application did not start; the log tells why.
     """
     config = _config(factory, settings)
     with _listen(settings) as listening:
-        scheme = "https" if settings.tls_certificate else "http"
-        host, port = listening.getsockname()[:2]
-        line = f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        line = f"listening on {_url(settings, listening)}"
         if settings.workers == 1:
             _Server(config, line).run([listening])
         else:
-            _log.info("%s with %d workers", line, settings.workers)
-            Multiprocess(config, [listening]).run()
+            _Supervisor(config, line, listening).run()
 
 
 class _Server(uvicorn.Server):
-    """One process that serves; ends with status 0 when it was asked to."""
+    """The one process that serves; it ends with status 0 when it was asked to."""
 
     def __init__(self, config: uvicorn.Config, line: str) -> None:
         super().__init__(config)
         self._line = line
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn raises the signal again when it has ended: here it finds a handler that has nothing more to do.
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, self._end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if not self.should_exit:
-            _log.info("%s", self._line)
+        _log.info("%s", self._line)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self.should_exit = True
+
+
+class _Supervisor(Multiprocess):
+    """The parent of several processes that serve."""
+
+    def __init__(self, config: uvicorn.Config, line: str, listening: socket.socket) -> None:
+        super().__init__(config, [listening])
+        self._line = line
+        self._started = False
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._started = all(each.wait_until_ready(_START_SECONDS) for each in self.processes)
+        if self._started:
+            _log.info("%s with %d workers", self._line, len(self.processes))
+
+    def run(self) -> None:
+        super().run()
+        if not self._started:
+            sys.exit(STARTUP_FAILURE)
+
+
+async def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -96,14 +128,22 @@ def _listen(settings: ServerSettings) -> socket.socket:
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
-    listening.set_inheritable(True)
+    # Connections inherit it: a client that lost its power does not hold its upload for ever.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return listening
+
+
+def _url(settings: ServerSettings, listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         factory,
         factory=True,
+        interface="asgi3",
         http=RegistryProtocol,
         loop="uvloop",
         lifespan="on",
@@ -111,10 +151,14 @@ def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
         workers=settings.workers,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_worker_healthcheck=_HEALTH_SECONDS,
+        timeout_notify=1,
+        callback_notify=_end_with_parent,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )

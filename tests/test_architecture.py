@@ -20,7 +20,7 @@ HOMES = {
     "starlette": ["registry/app.py", "registry/api/*", "registry/ui/*"],
     "httpx": ["client/transport.py", "client/network.py"],
     "httpcore": ["client/transport.py", "client/network.py"],
-    "uvicorn": ["registry/server.py", "registry/protocol.py"],
+    "uvicorn": ["registry/server.py", "registry/protocol.py", "registry/exchange.py"],
     "obstore": ["storage/s3.py"],
 }
 # The modules whose work is to write on a terminal.
