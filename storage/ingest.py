@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 from uuid import uuid4
 
 from ocispec.digest import Digest, Verifier
@@ -28,6 +28,8 @@ class Ingest:
         received: how many bytes came so far.
     """
 
+    _file: BinaryIO
+
     def __init__(self, digest: Digest, size: int, scratch: Path, target: Path, folders: durable.DurableFolders) -> None:
         self.received = 0
         self._size = size
@@ -35,13 +37,12 @@ class Ingest:
         self._target = target
         self._temporary = scratch / uuid4().hex
         self._folders = folders
-        self._file: BinaryIO | None = None
         self._pending: list[bytes] = []
         self._pending_size = 0
         self._absorbing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await acquire(self._discard, self._open)
+        self._file = await acquire(self._discard, self._open)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -49,7 +50,7 @@ class Ingest:
             if self._absorbing:
                 await asyncio.gather(self._absorbing, return_exceptions=True)
         finally:
-            await finish(self._discard)
+            await finish(self._discard, self._file)
 
     async def write(self, data: bytes) -> None:
         """Takes the next bytes; returns before they are on disk.
@@ -87,19 +88,18 @@ class Ingest:
         taken, self._pending, self._pending_size = self._pending, [], 0
         return taken
 
-    def _open(self) -> None:
+    def _open(self) -> BinaryIO:
         with storage_errors(self._temporary):
             self._folders.ensure(self._temporary.parent)
-            self._file = self._temporary.open("xb", buffering=0)
+            return self._temporary.open("xb", buffering=0)
 
     def _absorb(self, pieces: list[bytes]) -> None:
-        file = cast("BinaryIO", self._file)
         with storage_errors(self._target):
             for piece in pieces:
                 self._verifier.update(piece)
                 rest = memoryview(piece)
                 while rest:
-                    rest = rest[file.write(rest) :]
+                    rest = rest[self._file.write(rest) :]
 
     def _commit(self, pieces: list[bytes]) -> None:
         self._absorb(pieces)
@@ -108,12 +108,11 @@ class Ingest:
         if not self._verifier.verified():
             raise DigestMismatch(f"expected {self._verifier.digest}, its content hashes to {self._verifier.actual}")
         with storage_errors(self._target):
-            os.fsync(cast("BinaryIO", self._file).fileno())
+            os.fsync(self._file.fileno())
             durable.move(self._temporary, self._target, self._folders)
 
-    def _discard(self, _opened: None = None) -> None:
-        if self._file:
-            self._file.close()
+    def _discard(self, file: BinaryIO) -> None:
+        file.close()
         with storage_errors(self._temporary):
             self._temporary.unlink(missing_ok=True)
 

@@ -1,0 +1,102 @@
+"""What a pull tells while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from ocispec.digest import Digest
+from ocispec.platform import Platform
+from ocispec.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the image `reference`."""
+
+    kind: ClassVar[str]
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """It is known which image the name stands for.
+
+    Attributes:
+        digest: of what the name points at, an index or an image.
+        platform: of the chosen image, None where only its config tells.
+        layers: how many different layers it has.
+        size: of its config and layers, in bytes.
+    """
+
+    kind: ClassVar[str] = "resolved"
+    digest: Digest
+    platform: Platform | None
+    layers: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStarted(Event):
+    """A layer of `size` bytes is on its way."""
+
+    kind: ClassVar[str] = "layer_started"
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProgress(Event):
+    """`received` of a layer's `size` bytes came so far."""
+
+    kind: ClassVar[str] = "layer_progress"
+    digest: Digest
+    received: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDone(Event):
+    """A layer is verified and in the cache; `cached` where it was there before."""
+
+    kind: ClassVar[str] = "layer_done"
+    digest: Digest
+    size: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSkipped(Event):
+    """A foreign layer, which the registry does not have; it can be had at `urls`."""
+
+    kind: ClassVar[str] = "layer_skipped"
+    digest: Digest
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled(Event):
+    """The image is whole in the cache, under its name.
+
+    Attributes:
+        digest: of what the name points at, an index or an image.
+        image: digest of the image itself.
+        platform: of the image, None where only its config tells.
+        fetched: bytes of blobs that came over the network.
+        size: of its config and layers, in bytes.
+    """
+
+    kind: ClassVar[str] = "pulled"
+    digest: Digest
+    image: Digest
+    platform: Platform | None
+    fetched: int
+    size: int
+
+
+Report: TypeAlias = Callable[[Event], None]
+
+
+def silent(_event: Event) -> None:
+    """Shows nothing."""
