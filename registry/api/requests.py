@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from itertools import count
 from secrets import token_hex
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +17,7 @@ from registry.api.errors import render
 from registry.logs import AccessLog
 
 _log = logging.getLogger("registry")
+_HARMLESS = re.compile(r"[!#-~]*")
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
@@ -62,10 +65,9 @@ class _Exchange:
 
     @property
     def line(self) -> str:
-        # The raw path is still percent-encoded: nobody writes lines of his own into the log.
         query = self._scope["query_string"]
         target = self._scope["raw_path"] + (b"?" + query if query else b"")
-        return f'"{self._scope["method"]} {target.decode("ascii", "backslashreplace")}"'
+        return f'"{self._scope["method"]} {_harmless(target.decode("latin-1"))}"'
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -85,7 +87,12 @@ class _Exchange:
         """The access log's line: who, what, status, bytes, milliseconds, id."""
         host, port = self._scope["client"] or ("-", 0)
         elapsed = (time.perf_counter() - self._began) * 1000
-        return f"{host}:{port} {self.line} {self._status} {self._bytes} {elapsed:.1f}ms {self.id}"
+        return f"{_harmless(host)}:{port} {self.line} {self._status} {self._bytes} {elapsed:.1f}ms {self.id}"
+
+
+def _harmless(text: str) -> str:
+    """Nobody writes a field or a line of his own into the log."""
+    return text if _HARMLESS.fullmatch(text) else quote(text, safe="/?&=:%", encoding="latin-1")
 
 
 def _of_ours(request_id: str) -> RegistryError:
