@@ -61,11 +61,12 @@ def _lifespan(
 
 
 async def _purge(store: Store, purging: UploadPurging) -> None:
-    """Removes stale uploads at every interval; every worker may, a second removal finds nothing."""
+    """Removes stale uploads now and at every interval; every worker may, a second removal finds nothing."""
     while purging.enabled:
-        await asyncio.sleep(purging.interval.total_seconds())
         try:
             removed = await store.purge_uploads(time.time() - purging.age.total_seconds())
-            _log.info("purged %d stale uploads", removed)
+            if removed:
+                _log.info("purged %d stale uploads", removed)
         except StorageError as error:
             _log.error("stale uploads could not be purged: %s", error.message)
+        await asyncio.sleep(purging.interval.total_seconds())

@@ -6,7 +6,7 @@ of bytes at a path. Folders are no things of their own: they exist while somethi
 - **Whole or not at all.** `write` and `move` replace what was there in one step; a reader sees the former bytes or
   the new ones, never a mixture, and one who has opened an object keeps reading the bytes that he opened.
 - **Durable when it returns.** After `write`, `move` and `delete` the result survives `kill -9` and power loss, unless
-  `write` was told that it need not.
+  `write` or `delete` was told that it need not.
 - **Growing.** Only an upload grows, and only through `append`. One appender at a time holds an object, in whichever
   process. What it wrote outlives `kill -9` and is found by the next appender, in whichever process; power may take
   the end of it away. An engine whose store cannot append (an object store) keeps numbered parts under the path, folds
@@ -111,7 +111,7 @@ class Engine(Protocol):
 
     async def move(self, source: str, target: str) -> None: ...
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str, *, durable: bool = True) -> None:
         """Removes the object, or everything below the folder, in one step; nothing there is no error."""
 
     async def children(self, path: str) -> list[str]:

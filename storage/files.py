@@ -80,8 +80,8 @@ class FilesEngine:
     async def move(self, source: str, target: str) -> None:
         await finish(self._move, source, target)
 
-    async def delete(self, path: str) -> None:
-        await finish(self._delete, path)
+    async def delete(self, path: str, *, durable: bool = True) -> None:
+        await finish(self._delete, path, durable)
 
     async def children(self, path: str) -> list[str]:
         return await asyncio.to_thread(self._children, path)
@@ -155,12 +155,13 @@ class FilesEngine:
                 os.fsync(file.fileno())
             durable.move(self._root / source, self._root / target, self._folders)
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, path: str, lasting: bool) -> None:
         target, grave = self._root / path, self._scratch / uuid4().hex
         with self._naming(path), suppress(FileNotFoundError):
             self._folders.ensure(self._scratch)
             target.rename(grave)
-            durable.sync_folder(target.parent)
+            if lasting:
+                durable.sync_folder(target.parent)
         with self._naming(path):
             durable.remove(grave)
 

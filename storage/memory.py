@@ -58,7 +58,7 @@ class MemoryEngine:
         self._objects[target] = moved
         del self._objects[source]
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str, *, durable: bool = True) -> None:  # noqa: ARG002 - as above
         for each in [name for name in self._objects if name == path or name.startswith(f"{path}/")]:
             del self._objects[each]
 

@@ -93,7 +93,8 @@ class HostedUploads:
             if actual == digest:
                 await self._engine.move(paths.upload_data(self._name, upload_id), paths.blob_data(digest))
                 await self._blobs.link(digest)
-        await self._engine.delete(paths.upload(self._name, upload_id))
+        # What a crash brings back of it is purged as a stale upload.
+        await self._engine.delete(paths.upload(self._name, upload_id), durable=False)
         if actual != digest:
             raise DigestInvalid(
                 f"the content's digest is {actual}, not {digest}",
