@@ -20,6 +20,7 @@ from ocispec.digest import Hash
 from ocispec.errors import PathUnknown, StorageError, UploadBusy
 from storage import durable
 from storage.engine import INLINE, PIECE, Stat
+from storage.smallfiles import SmallFiles
 from storage.threads import acquire, finish
 
 SCRATCH = ".layerhouse/tmp"
@@ -48,6 +49,7 @@ class FilesEngine:
         self._folders = durable.DurableFolders(root)
         self._prefix = f"{root}/"
         self._slow_until = 0.0
+        self._small = SmallFiles()
 
     async def start(self) -> None:
         """Makes the root and removes what crashes left a day ago; raises StorageError where that is not allowed."""
@@ -107,11 +109,7 @@ class FilesEngine:
 
     def _read(self, path: str, limit: int) -> bytes:
         try:
-            fd = os.open(self._prefix + path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                data = os.read(fd, limit + 1)
-            finally:
-                os.close(fd)
+            data = self._small.read(self._prefix + path, limit)
         except OSError as error:
             raise _storage_error(path, error) from error
         if len(data) > limit:
