@@ -219,7 +219,10 @@ class Exchange(RequestResponseCycle):
         for name, value in headers:
             if name in _FRAMING:
                 self._note(name, value)
-        headers += self._framing(length)
+        if not self.keep_alive and (b"connection", b"close") not in headers:
+            headers.append((b"connection", b"close"))
+        if self.chunked_encoding is None and not self._bodiless:
+            headers.append(self._framing(length))
         head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in headers])
         # Nothing but the line ends put here is a control character: no value can smuggle in a header of its own.
         if len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(headers) - 2:
@@ -235,14 +238,11 @@ class Exchange(RequestResponseCycle):
         elif value.lower() == b"close":
             self.keep_alive = False
 
-    def _framing(self, length: int | None) -> list[tuple[bytes, bytes]]:
-        headers = [] if self.keep_alive else [(b"connection", b"close")]
-        if self.chunked_encoding is not None or self._bodiless:
-            return headers
+    def _framing(self, length: int | None) -> tuple[bytes, bytes]:
+        """Return the header that tells where a body ends whose application did not say."""
         self.chunked_encoding = length is None
         self.expected_content_length = length or 0
-        headers.append((b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length))
-        return headers
+        return (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
 
 
 def _read(file: int, offset: int, count: int) -> bytes:
