@@ -46,7 +46,7 @@ async def delete(repository: TheRepository, reference: str) -> Response:
 async def _body(request: Request) -> bytes:
     length, body = request.headers.get("content-length"), bytearray()
     # Refused before it is sent, where the client waits for 100 Continue.
-    _require_small(int(length) if length and length.isdecimal() else 0)
+    _require_small(int(length[:19]) if length and length.isdecimal() else 0)
     async for chunk in request.stream():
         body += chunk
         _require_small(len(body))

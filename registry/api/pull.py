@@ -24,7 +24,7 @@ from storage.engine import Content
 from storage.repository import Repository, StoredManifest
 from storage.store import Store
 
-PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.DOTALL)
+PATH = re.compile(r"/v2/(.*)/(manifests|blobs)/([^/]+)", re.DOTALL)
 METHODS = frozenset({"GET", "HEAD"})
 _FOREVER = (b"cache-control", b"max-age=31536000")
 _RANGES = (b"accept-ranges", b"bytes")
