@@ -109,6 +109,11 @@ class _Supervisor(Multiprocess):
         if self._started:
             _log.info("%s with %d workers", self._line, len(self.processes))
 
+    def terminate_all(self) -> None:
+        for each in self.sockets:
+            each.close()  # or clients would connect to nobody while the workers end
+        super().terminate_all()
+
     def run(self) -> None:
         super().run()
         if not self._started:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.support.host import (
     read,
     read_all,
     sending,
+    tls_files,
 )
 
 
@@ -218,9 +218,7 @@ def test_a_length_that_is_not_the_files_is_a_500(serve: Any, big: Path, header: 
 
 @pytest.mark.peer("openssl")
 def test_files_arrive_whole_over_tls(serve: Any, big: Path, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([*make.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    certificate, key = tls_files(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=str(certificate))
