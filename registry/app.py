@@ -62,7 +62,7 @@ def _lifespan(
 
 async def _purge(store: Store, purging: UploadPurging) -> None:
     """Removes stale uploads now and at every interval; every worker may, a second removal finds nothing."""
-    while purging.enabled:
+    while purging.enabled and not purging.dryrun:
         try:
             removed = await store.purge_uploads(time.time() - purging.age.total_seconds())
             if removed:

@@ -15,7 +15,7 @@ class Clock:
     """Renders times as `2026-01-31T12:00:00.123Z`, each second once."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._second = -1
         self._text = ""
 
     def render(self, now: float) -> str:
