@@ -13,7 +13,7 @@ from collections import OrderedDict
 from pathlib import Path
 from uuid import uuid4
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 _REMEMBERED = 16_384
 
 
@@ -65,7 +65,8 @@ def move(source: Path, target: Path, folders: DurableFolders) -> None:
         try:
             folders.ensure(target.parent)
             source.replace(target)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            # mkdir tells of a folder that exists and is gone when it looks at it.
             if not source.exists():
                 raise
         else:
