@@ -74,7 +74,8 @@ class _Exchange:
             self._status = message["status"]
             message["headers"].append(_API_VERSION)
         elif message["type"] == "http.response.body":
-            self._bytes += len(message.get("body", b""))
+            # What an error says to HEAD is left out by the server.
+            self._bytes += len(message.get("body", b"")) if self._scope["method"] != "HEAD" else 0
         else:
             self._bytes += message.get("count", 0)
         await self._send(message)

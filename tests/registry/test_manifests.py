@@ -38,6 +38,16 @@ async def test_oci_and_docker_images_are_taken(api: Api, config: str, kind: str)
     assert (await api.get("/v2/image/manifests/v1")).headers["content-type"] == essence
 
 
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_manifest_without_a_content_type_is_what_it_says_or_looks_like(
+    api: Api, config: str, declared: bool
+) -> None:
+    for tag, manifest in (("image", image(config)), ("index", index())):
+        raw = json.dumps({name: each for name, each in manifest.items() if declared or name != "mediaType"}).encode()
+        assert (await api.ask("PUT", f"/v2/image/manifests/{tag}", raw)).status == 201
+        assert (await api.get(f"/v2/image/manifests/{tag}")).headers["content-type"] == manifest["mediaType"]
+
+
 @pytest.mark.parametrize("kind", [INDEX, DOCKER_LIST])
 async def test_an_index_is_taken_before_its_images(api: Api, kind: str) -> None:
     child = {"mediaType": MANIFEST, "digest": ABSENT, "size": 300}

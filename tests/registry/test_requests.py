@@ -134,13 +134,14 @@ async def test_every_request_is_one_line_with_status_and_bytes(caplog: pytest.Lo
         await api.get(f"/v2/image/blobs/{DIGEST}?ns=docker.io")
         await api.get("/v2/image/manifests/none")
         await api.ask("HEAD", f"/v2/image/blobs/{DIGEST}")
+        await api.ask("HEAD", "/v2/image/manifests/none")
     lines = [LINE.fullmatch(line) for line in _access_lines(caplog)]
     assert all(lines)
     shown = [(line["method"], line["status"], line["bytes"]) for line in lines if line]
     assert shown[:3] == [("POST", "202", "0"), ("PUT", "201", "0"), ("GET", "200", str(len(DATA)))]
     assert [line["target"] for line in lines if line][2] == f"/v2/image/blobs/{DIGEST}?ns=docker.io"
     assert shown[3][:2] == ("GET", "404")
-    assert shown[4] == ("HEAD", "200", "0")
+    assert shown[4:] == [("HEAD", "200", "0"), ("HEAD", "404", "0")]
     assert len({line["id"] for line in lines if line}) == len(lines)
 
 
