@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ocispec.digest import Digest
+from functools import lru_cache
+
+from ocispec.digest import PARSED, Digest
 from ocispec.errors import DigestInvalid, PathUnknown
 from storage.engine import Engine
 
@@ -16,8 +18,16 @@ async def read(engine: Engine, path: str) -> Digest | None:
         StorageError: the engine cannot tell.
     """
     try:
-        return Digest.parse((await engine.read(path, _LIMIT)).decode("ascii", "replace").strip())
-    except (PathUnknown, DigestInvalid):
+        return _digest(await engine.read(path, _LIMIT))
+    except PathUnknown:
+        return None
+
+
+@lru_cache(PARSED)
+def _digest(link: bytes) -> Digest | None:
+    try:
+        return Digest.parse(link.decode("ascii", "replace").strip())
+    except DigestInvalid:
         return None
 
 
