@@ -25,7 +25,8 @@ LayerhouseError
 │   └── UnknownError         500 UNKNOWN
 ├── GrammarError             a value that is none: media type, platform, header, descriptor
 ├── StorageError             the place where bytes rest
-│   └── PathUnknown          nothing at that path
+│   ├── PathUnknown          nothing at that path
+│   └── ObjectTooLong        longer than what is asked for can be
 └── TransferError            met by a client on its way
     ├── HostUnreachable      no connection, or it broke and stayed broken
     ├── ResponseInvalid      the registry answered outside the specification
@@ -167,6 +168,10 @@ class StorageError(LayerhouseError):
 
 class PathUnknown(StorageError):
     code, status, summary = "PATH_UNKNOWN", 404, "nothing is stored at this path"
+
+
+class ObjectTooLong(StorageError):
+    code, summary = "OBJECT_TOO_LONG", "the object is longer than expected"
 
 
 class TransferError(LayerhouseError):

@@ -92,7 +92,7 @@ class Engine(Protocol):
         """Makes the place ready, and clears what crashes left there long ago."""
 
     async def read(self, path: str, limit: int) -> bytes:
-        """Returns a whole small object; raises StorageError where it is longer than `limit` bytes."""
+        """Returns a whole small object; raises ObjectTooLong where it is longer than `limit` bytes."""
 
     async def stat(self, path: str) -> Stat:
         """Raises PathUnknown, for a folder too."""

@@ -17,7 +17,7 @@ from uuid import uuid4
 import aiofiles
 
 from ocispec.digest import Hash
-from ocispec.errors import PathUnknown, StorageError, UploadBusy
+from ocispec.errors import ObjectTooLong, PathUnknown, StorageError, UploadBusy
 from storage import durable
 from storage.engine import INLINE, PIECE, Stat
 from storage.smallfiles import SmallFiles
@@ -93,7 +93,7 @@ class FilesEngine:
         self._slow_until = time.monotonic() + _SLOW_FOR
 
     def _start(self) -> None:
-        with self._naming(str(self._root)):
+        with self._failing(str(self._root)):
             self._folders.ensure(self._scratch)
             durable.purge(self._scratch, SCRATCH_AGE)
 
@@ -113,7 +113,7 @@ class FilesEngine:
         except OSError as error:
             raise _storage_error(path, error) from error
         if len(data) > limit:
-            raise StorageError(f"{path}: longer than {limit} bytes")
+            raise ObjectTooLong(f"{path}: longer than {limit} bytes")
         return data
 
     def _stat(self, path: str) -> Stat:
@@ -140,7 +140,7 @@ class FilesEngine:
 
     def _write(self, path: str, data: bytes, lasting: bool) -> None:
         target = self._root / path
-        with self._naming(path):
+        with self._failing(path):
             if lasting:
                 durable.write(target, data, self._scratch, self._folders)
             else:
@@ -148,19 +148,19 @@ class FilesEngine:
                 target.write_bytes(data)
 
     def _move(self, source: str, target: str) -> None:
-        with self._naming(source):
-            with open(self._root / source, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                os.fsync(file.fileno())
+        with self._naming(source), (self._root / source).open("rb", buffering=0) as file:
+            os.fsync(file.fileno())
+        with self._failing(target):
             durable.move(self._root / source, self._root / target, self._folders)
 
     def _delete(self, path: str, lasting: bool) -> None:
         target, grave = self._root / path, self._scratch / uuid4().hex
-        with self._naming(path), suppress(FileNotFoundError):
+        with self._failing(path), suppress(FileNotFoundError):
             self._folders.ensure(self._scratch)
             target.rename(grave)
             if lasting:
                 durable.sync_folder(target.parent)
-        with self._naming(path):
+        with self._failing(path):
             durable.remove(grave)
 
     def _children(self, path: str) -> list[str]:
@@ -183,6 +183,14 @@ class FilesEngine:
         except OSError as error:
             raise _storage_error(path, error) from error
 
+    @contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """Around what makes its own path: nothing there is then no answer but a fault."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror or error}") from error
+
 
 class FileContent:
     """Implements `storage.engine.Content`."""
@@ -203,7 +211,8 @@ class FileContent:
             return
         if self._fd is None:
             raise StorageError(f"{self._path}: read after it was closed")
-        async with aiofiles.open(self._fd, "rb", buffering=0, closefd=False) as file:
+        # With a handle of its own: the reader's lock keeps it open until a cancelled read has ended in its thread.
+        async with aiofiles.open(os.dup(self._fd), "rb") as file:
             await file.seek(offset)
             while count:
                 piece = await file.read(min(count, PIECE))

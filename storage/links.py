@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ocispec.digest import PARSED, Digest
-from ocispec.errors import DigestInvalid, PathUnknown
+from ocispec.errors import DigestInvalid, ObjectTooLong, PathUnknown
 from storage.engine import Engine
 
 _LIMIT = 1024
@@ -19,7 +19,7 @@ async def read(engine: Engine, path: str) -> Digest | None:
     """
     try:
         return _digest(await engine.read(path, _LIMIT))
-    except PathUnknown:
+    except (PathUnknown, ObjectTooLong):
         return None
 
 

@@ -14,6 +14,7 @@ from ocispec.errors import (
     ManifestInvalid,
     ManifestTooLarge,
     ManifestUnknown,
+    ObjectTooLong,
     PathUnknown,
 )
 from ocispec.manifest import Manifest
@@ -24,6 +25,7 @@ from storage.engine import Engine
 from storage.referrers import HostedReferrers
 from storage.repository import MAX_MANIFEST, StoredManifest
 from storage.tags import HostedTags
+from storage.threads import paced
 
 
 class ManifestCache:
@@ -119,6 +121,8 @@ class HostedManifests:
             raw = await self._engine.read(paths.blob_data(digest), MAX_MANIFEST)
         except PathUnknown:
             raise _unknown(reference) from None
+        except ObjectTooLong as error:
+            raise _unknown(reference, f"manifest {digest} is damaged in storage: {error.message}") from error
         try:
             stored = await asyncio.to_thread(_verified, digest, raw)
         except ManifestInvalid as error:
@@ -128,9 +132,8 @@ class HostedManifests:
 
     async def _require_blobs(self, manifest: Manifest, blobs: HostedBlobs) -> None:
         # Children of an index may lie elsewhere or come later (sparse indexes); foreign layers never come.
-        needed = [each for each in manifest.blobs if not mediatypes.is_foreign(each.media_type)]
-        present = await asyncio.gather(*(blobs.has(each.digest) for each in needed))
-        missing = [str(each.digest) for each, here in zip(needed, present, strict=True) if not here]
+        needed = dict.fromkeys(each.digest for each in manifest.blobs if not mediatypes.is_foreign(each.media_type))
+        missing = [str(digest) async for digest in paced(needed) if not await blobs.has(digest)]
         if missing:
             raise ManifestBlobUnknown(
                 f"manifest references blobs unknown to {self._name}: {', '.join(missing)}",

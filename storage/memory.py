@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ocispec.digest import Hash
-from ocispec.errors import PathUnknown, StorageError, UploadBusy
+from ocispec.errors import ObjectTooLong, PathUnknown, UploadBusy
 from storage.engine import PIECE, Stat
 
 _LOCK_SECONDS = 5.0
@@ -26,7 +26,7 @@ class MemoryEngine:
     async def read(self, path: str, limit: int) -> bytes:
         data = self._object(path).data
         if len(data) > limit:
-            raise StorageError(f"{path}: longer than {limit} bytes")
+            raise ObjectTooLong(f"{path}: longer than {limit} bytes")
         return bytes(data)
 
     async def stat(self, path: str) -> Stat:

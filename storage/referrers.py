@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator
 from ocispec import strictjson
 from ocispec.descriptor import Descriptor
 from ocispec.digest import HEX_LENGTHS, Digest
-from ocispec.errors import DigestInvalid, GrammarError, ManifestInvalid, PathUnknown
+from ocispec.errors import DigestInvalid, GrammarError, ManifestInvalid, ObjectTooLong, PathUnknown
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName
 from storage import links, paths
 from storage.engine import Engine
 from storage.repository import MAX_MANIFEST
+from storage.threads import paced
 
 
 class CompletedRepositories:
@@ -70,7 +71,7 @@ class HostedReferrers:
 
     async def _digests(self, folder: str) -> AsyncIterator[Digest]:
         for algorithm in HEX_LENGTHS:
-            for name in await self._engine.children(f"{folder}/{algorithm}"):
+            async for name in paced(await self._engine.children(f"{folder}/{algorithm}")):
                 try:
                     yield Digest.parse(f"{algorithm}:{name}")
                 except DigestInvalid:
@@ -82,7 +83,7 @@ class HostedReferrers:
         try:
             raw = await self._engine.read(paths.referrer(self._name, subject, digest), MAX_MANIFEST)
             return Descriptor.from_json(strictjson.loads(raw))
-        except (PathUnknown, GrammarError, strictjson.AmbiguousJSON):
+        except (PathUnknown, ObjectTooLong, GrammarError, strictjson.AmbiguousJSON):
             return None
 
     async def _manifest(self, digest: Digest) -> Manifest | None:
@@ -92,5 +93,5 @@ class HostedReferrers:
         try:
             raw = await self._engine.read(paths.blob_data(target), MAX_MANIFEST)
             return await asyncio.to_thread(Manifest.parse, raw)
-        except (PathUnknown, ManifestInvalid):
+        except (PathUnknown, ObjectTooLong, ManifestInvalid):
             return None

@@ -8,6 +8,7 @@ from ocispec.reference import RepositoryName, Tag
 from storage import links, paths
 from storage.engine import Engine
 from storage.repository import Page
+from storage.threads import paced
 
 
 class HostedTags:
@@ -30,10 +31,12 @@ class HostedTags:
         if not names and not await self._engine.children(paths.manifests(self._name)):
             raise NameUnknown(detail={"name": self._name})
         found: list[str] = []
-        for tag in (valid for name in names if name > after and (valid := _tag(name))):
+        async for tag in paced(valid for name in names if name > after and (valid := _tag(name))):
             # A push that a crash cut short left a folder without a link: no tag.
-            if len(found) <= limit and await self.resolve(tag):
+            if await self.resolve(tag):
                 found.append(tag)
+            if len(found) > limit:
+                break
         return Page.of(found, limit)
 
     async def delete(self, tag: Tag) -> None:
@@ -43,7 +46,7 @@ class HostedTags:
 
     async def delete_pointing_at(self, digest: Digest) -> None:
         """Removes every tag whose current manifest is `digest`."""
-        for name in await self._engine.children(paths.tags(self._name)):
+        async for name in paced(await self._engine.children(paths.tags(self._name))):
             tag = _tag(name)
             if tag and await self.resolve(tag) == digest:
                 await self._engine.delete(paths.tag(self._name, tag))

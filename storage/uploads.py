@@ -76,6 +76,7 @@ class HostedUploads:
 
     async def append(self, upload_id: UUID, chunks: AsyncIterator[bytes], span: ChunkRange | None = None) -> int:
         async with self._appender(upload_id) as appender:
+            _require_start(appender, span)
             running = self._hashes.take(upload_id)
             await _receive(appender, running, chunks, span)
             self._hashes.keep(upload_id, running)
@@ -85,6 +86,7 @@ class HostedUploads:
         self, upload_id: UUID, digest: Digest, chunks: AsyncIterator[bytes], span: ChunkRange | None = None
     ) -> None:
         async with self._appender(upload_id) as appender:
+            _require_start(appender, span)
             running = self._hashes.take(upload_id)
             if running.algorithm != digest.algorithm:
                 running = RunningHash.start(digest.algorithm)
@@ -137,15 +139,17 @@ async def _modified(engine: Engine, path: str) -> float:
         return 0.0
 
 
+def _require_start(appender: Appender, span: ChunkRange | None) -> None:
+    if span and span.first != appender.size:
+        there = ChunkRange.of_size(appender.size)
+        message = f"the chunk begins at {span.first}, the upload ends at {appender.size}"
+        raise RangeInvalid(message, headers={"Range": str(there)})
+
+
 async def _receive(
     appender: Appender, running: RunningHash, chunks: AsyncIterator[bytes], span: ChunkRange | None
 ) -> None:
     start = appender.size
-    if span and span.first != start:
-        there = ChunkRange.of_size(start)
-        raise RangeInvalid(
-            f"the chunk begins at {span.first}, the upload ends at {start}", headers={"Range": str(there)}
-        )
     async for piece in _pieces(chunks):
         await _write(appender, running, piece)
         if span and appender.size > start + span.length:
