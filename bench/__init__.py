@@ -1,0 +1,1 @@
+"""Measures Layerhouse beside its peers; `python -m bench --help` tells how."""
