@@ -53,10 +53,11 @@ class Connection:
         """Returns the whole answer; `body` is sent where the method has one."""
         length = [] if method == "GET" else [("Content-Length", str(len(body)))]
         self.socket.sendall(self.head(method, path, [*headers, *length]) + body)
-        status, told, received = self.answer()
+        status, told, begun = self.answer()
+        received = bytearray(begun)
         while len(received) < int(told.get("content-length", 0)):
             received += self._receive()
-        return status, told, received
+        return status, told, bytes(received)
 
     def skip(self, head: bytes, size: int) -> None:
         """Asks, and reads the answer, which has to be a 200 with `size` bytes."""
