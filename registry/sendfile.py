@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable
 
-SENDFILE_LIMIT = 1 << 20
+SENDFILE_LIMIT = 1 << 21
 """Bytes given to one sendfile call, so that no transfer keeps the event loop from the others."""
 COPY_PIECE = 1 << 18
 """Bytes read at a time where the kernel cannot send the file itself."""
