@@ -1,11 +1,12 @@
-"""A repository at a registry (distribution-spec, "Pull")."""
+"""A repository at a registry (distribution-spec, "Pull" and "Push")."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
+from urllib.parse import urlencode, urljoin
 
 from client.auth import Access
 from client.exchange import Answer, Request, Response, Send, read
@@ -14,12 +15,14 @@ from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import (
     BlobUnknown,
+    BlobUploadUnknown,
     ContentTruncated,
     DigestInvalid,
     DigestMismatch,
     HostUnreachable,
     LayerhouseError,
     ManifestUnknown,
+    NameUnknown,
     RegistryError,
     ResponseInvalid,
     UnknownError,
@@ -41,17 +44,27 @@ class Remote:
         reference: the image.
         send: sends a request, see `client.exchange.Transport`.
         access: what registries granted so far.
+        actions: what is to be done there, as a token's scope says it.
         plain_http: speak http to any host, not to this machine alone.
     """
 
-    def __init__(self, reference: Reference, send: Send, access: Access, *, plain_http: bool = False) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        send: Send,
+        access: Access,
+        *,
+        actions: tuple[str, ...] = ("pull",),
+        plain_http: bool = False,
+    ) -> None:
         self.reference = reference
         self.host = _HUB_REGISTRY if reference.host == DOCKER_HUB else reference.host
         scheme = "http" if plain_http or _is_local(reference.host) else "https"
-        self._base = f"{scheme}://{self.host}/v2/{reference.repository}"
+        self._origin = f"{scheme}://{self.host}/"
+        self._base = f"{self._origin}v2/{reference.repository}"
         self._open = send
         self._access = access
-        self._scope = Scope("repository", reference.repository, ("pull",))
+        self._scope = Scope("repository", reference.repository, actions)
 
     async def head(self, target: Tag | Digest) -> Digest | None:
         """Returns the digest that the registry says a manifest has; None where it does not say (end-3).
@@ -74,7 +87,7 @@ class Remote:
         """
         with within(self.place(target)):
             async with self._send(self._manifest_request("GET", target)) as response:
-                await _expect_ok(response, ManifestUnknown)
+                await _expect(response, 200, ManifestUnknown)
                 stated = target if isinstance(target, Digest) else _stated_digest(response)
                 raw = await read(_counted(response), MAX_MANIFEST)
             if raw is None:
@@ -95,7 +108,7 @@ class Remote:
         """
         with within(self.place(digest)):
             async with self._send(Request("GET", f"{self._base}/blobs/{digest}")) as response:
-                await _expect_ok(response, BlobUnknown)
+                await _expect(response, 200, BlobUnknown)
                 async with aclosing(_counted(response)) as pieces:
                     yield pieces
 
@@ -108,6 +121,35 @@ class Remote:
                 raise DigestMismatch(f"its content does not hash to {wanted.digest}")
             return data
 
+    async def upload(self, wanted: Descriptor, content: Callable[[], AsyncIterator[bytes]]) -> bool:
+        """Sends a blob in one piece, unless the repository has it (end-2, end-4a, end-6); returns whether it did.
+
+        Raises:
+            DigestInvalid, Denied, …: as the registry answers.
+            HostUnreachable, ResponseInvalid: on the way.
+        """
+        with within(self.place(wanted.digest)):
+            async with self._send(Request("HEAD", f"{self._base}/blobs/{wanted.digest}")) as response:
+                if response.status == 200:
+                    return False
+            async with self._send(Request("POST", f"{self._base}/blobs/uploads/")) as response:
+                await _expect(response, 202, NameUnknown)
+                location = urljoin(response.url, response.headers.get("location", ""))
+            url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': str(wanted.digest)})}"
+            headers = {"Content-Length": str(wanted.size), "Content-Type": mediatypes.OCTET_STREAM}
+            async with self._send(Request("PUT", url, headers, content())) as response:
+                await _expect(response, 201, BlobUploadUnknown)
+            return True
+
+    async def put(self, target: Tag | Digest, manifest: Manifest) -> None:
+        """Stores a manifest or index under a tag or its digest (end-7); errors as `upload`."""
+        request = Request(
+            "PUT", f"{self._base}/manifests/{target}", {"Content-Type": manifest.media_type}, manifest.raw
+        )
+        with within(self.place(target)):
+            async with self._send(request) as response:
+                await _expect(response, 201, NameUnknown)
+
     def _manifest_request(self, method: str, target: Tag | Digest) -> Request:
         return Request(method, f"{self._base}/manifests/{target}", {"Accept": mediatypes.ACCEPT})
 
@@ -119,10 +161,12 @@ class Remote:
 
     @asynccontextmanager
     async def _send(self, request: Request) -> AsyncIterator[Response]:
-        granted = self._access.granted(self.host, self._scope)
+        # An upload may lead to another host, which is no business of the token's.
+        here = request.url.startswith(self._origin)
+        granted = self._access.granted(self.host, self._scope) if here else None
         async with self._open(_authorized(request, granted)) as response:
             challenge = response.headers.get("www-authenticate")
-            if response.status != 401 or not challenge:
+            if response.status != 401 or not challenge or not here:
                 yield response
                 return
         granted = await self._access.renew(self.host, self._scope, granted, challenge, self._exchange)
@@ -157,8 +201,8 @@ async def _counted(response: Response) -> AsyncGenerator[bytes, None]:
         raise ContentTruncated(f"ended after {offset} of {size} bytes: {error.message}") from error
 
 
-async def _expect_ok(response: Response, missing: type[RegistryError]) -> None:
-    if response.status == 200:
+async def _expect(response: Response, status: int, missing: type[RegistryError]) -> None:
+    if response.status == status:
         return
     try:
         body = strictjson.loads(await read(response.pieces(), _MAX_ENVELOPE) or b"")

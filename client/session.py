@@ -39,8 +39,9 @@ class Session:
         if self._transport:
             await self._transport.aclose()
 
-    def remote(self, reference: Reference) -> Remote:
-        return Remote(reference, self.send, self._access, plain_http=self._plain_http)
+    def remote(self, reference: Reference, *actions: str) -> Remote:
+        """Gives the repository that a reference names, for `actions`: pull unless told."""
+        return Remote(reference, self.send, self._access, actions=actions or ("pull",), plain_http=self._plain_http)
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """See `client.exchange.Transport`; the first request opens the transport."""

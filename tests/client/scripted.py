@@ -111,6 +111,7 @@ class ScriptedRegistry:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             request = _parsed(await reader.readuntil(b"\r\n\r\n"))
+            await reader.readexactly(int(request.headers.get("content-length", 0)))
             self.seen.append(request)
             if not await self._answer(request, writer):
                 return
