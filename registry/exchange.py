@@ -39,7 +39,7 @@ class Exchange(RequestResponseCycle):
     write, and an application may still answer otherwise when its file cannot be opened.
     """
 
-    def __init__(self, protocol: HttpToolsProtocol, *, keep_alive: bool) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, *, keep_alive: bool, patience: float) -> None:
         super().__init__(
             scope=protocol.scope,
             transport=protocol.transport,
@@ -53,10 +53,11 @@ class Exchange(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=protocol.on_response_complete,
         )
+        self._patience = patience
         self._pieces: list[bytes] = []
         self._gathered = 0
         self._start: dict[str, Any] | None = None
-        self._bodiless = self.scope["method"] == "HEAD"
+        self._bodiless = False
         self._transfer: Transfer | None = None
 
     async def run_asgi(self, app: ASGI3Application) -> None:
@@ -105,19 +106,31 @@ class Exchange(RequestResponseCycle):
 
         What arrived before a disconnect is handed over before the disconnect is told.
         """
-        if self.waiting_for_100_continue and not self.transport.is_closing():
+        if self.waiting_for_100_continue and not self.response_started and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
         if not self.disconnected and not self.response_complete:
-            self.flow.resume_reading()
-            await self.message_event.wait()
-            self.message_event.clear()
+            if self.more_body:
+                self.flow.resume_reading()
+            await self._body_or_end()
         if self.response_complete or (self.disconnected and not self._pieces):
             return {"type": "http.disconnect"}
         body = b"".join(self._pieces)
         self._pieces.clear()
         self._gathered = 0
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def _body_or_end(self) -> None:
+        """Wait for a piece or the end of a body, or the disconnect of a client that was silent for too long."""
+        while not self.message_event.is_set():
+            gathered = self._gathered
+            try:
+                async with asyncio.timeout(self._patience if self.more_body else None):
+                    await self.message_event.wait()
+            except TimeoutError:
+                if self._gathered == gathered:
+                    self._cut()
+        self.message_event.clear()
 
     async def send(self, message: Any) -> None:
         """Take the application's next message (ASGI); a message after a disconnect is dropped."""
@@ -214,7 +227,7 @@ class Exchange(RequestResponseCycle):
         """Render status line and headers; `length` is the whole body's size in bytes where that is known."""
         start = self._start or {}
         status = start["status"]
-        self._bodiless |= status in (204, 304)
+        self._bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
         headers = [*self.default_headers, *start.get("headers", ())]
         for name, value in headers:
             if name in _FRAMING:

@@ -1,6 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, answering with `Exchange` and bounding what a client may send and wait for."""
 
 import asyncio
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
@@ -11,37 +12,53 @@ from registry.exchange import PATHSEND, Exchange
 
 HEAD_LIMIT = 1 << 16
 """Bytes a client may send without completing a head, a piece of a body or a trailer."""
+PIPELINE_LIMIT = 64
+"""Requests that may wait for the answers before theirs: each costs a hundred times what it takes to send it."""
 
 
 class RegistryProtocol(HttpToolsProtocol):
-    """HTTP/1.1 parsed by httptools and answered by `Exchange`."""
+    """HTTP/1.1 parsed by httptools and answered by `Exchange`.
 
-    _serving: Exchange | None = None
-    _unparsed = 0
+    Args:
+        patience: seconds until a client is cut off that sends nothing of the body that an application waits for.
+        uvicorns: what uvicorn gives its protocols.
+    """
+
+    def __init__(self, *, patience: float, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._patience = patience
+        self._serving: Exchange | None = None
+        self._unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self._await_request()
+        # A whole head has to be there when this ends, and so after each answer: uvicorn would wait for it for ever.
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         if self._serving is not None:
             self._serving.lost()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
+        """Keep the way back open for a client that has said all; one that left is noticed when it is written to."""
+        waits = self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
+        if waits:
+            self.cycle.keep_alive = False
+        return waits and self.scheme == "http"
+
     def data_received(self, data: bytes) -> None:
+        # Kept from uvicorn, which would stop the clock at each byte.
+        clock, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         self._unparsed += len(data)
         super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self.timeout_keep_alive_task = clock
+        elif clock is not None:
+            clock.cancel()
         if self._unparsed > HEAD_LIMIT and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
-        elif self.cycle is None or self.cycle.response_complete:
-            self._await_request()
-
-    def _await_request(self) -> None:
-        """Close in `timeout_keep_alive` seconds unless a whole head arrives: uvicorn would wait for it for ever."""
-        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
     def send_400_response(self, msg: str) -> None:
         if self._serving is None or self._serving.response_complete:
@@ -55,6 +72,8 @@ class RegistryProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {PATHSEND: {}}
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= PIPELINE_LIMIT:
+            raise ValueError("too many requests wait for the answers before theirs")
         self._unparsed = 0
         version = self.parser.get_http_version()
         url = httptools.parse_url(self.url)
@@ -65,12 +84,25 @@ class RegistryProtocol(HttpToolsProtocol):
         self.scope["raw_path"] = url.path
         self.scope["query_string"] = url.query or b""
         previous = self.cycle
-        exchange = self.cycle = Exchange(self, keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        # What follows an offer of another protocol is not parsed, taken or not: the client has to ask anew.
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self.parser.should_upgrade()
+        exchange = self.cycle = Exchange(self, keep_alive=keep_alive, patience=self._patience)
+        # What else arrives as a header is a trailer, and those never count as headers (RFC 9110, section 6.5.1).
+        self.headers = []
         if previous is None or previous.response_complete:
             self._start_asgi_task(exchange, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, self.app))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            # Else a client could send requests faster than they are answered.
+            self.flow.pause_reading()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing to warn of: a server need not take an offer (RFC 9110, section 7.8)."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._serving = cycle if isinstance(cycle, Exchange) else None

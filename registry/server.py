@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -40,6 +41,7 @@ class ServerSettings:
         port: 0 takes a free one.
         workers: how many processes serve.
         drain_seconds: how long running transfers may take to end after SIGTERM or SIGINT; then they are cut.
+        stall_seconds: how long a client may take nothing of an answer, or send nothing of a body, until it is cut off.
         tls_certificate, tls_key: PEM files, both or neither.
     """
 
@@ -47,6 +49,7 @@ class ServerSettings:
     port: int
     workers: int = 1
     drain_seconds: float = 30.0
+    stall_seconds: float = 300.0
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -133,8 +136,10 @@ def _listen(settings: ServerSettings) -> socket.socket:
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
-    # Connections inherit it: a client that lost its power does not hold its upload for ever.
+    # Connections inherit both: a client that lost its power does not hold its upload for ever, nor one that stopped
+    # reading its download.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.stall_seconds * 1000))
     return listening
 
 
@@ -149,7 +154,7 @@ def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
         factory,
         factory=True,
         interface="asgi3",
-        http=RegistryProtocol,
+        http=partial(RegistryProtocol, patience=settings.stall_seconds),  # type: ignore[arg-type]  # it is called only
         loop="uvloop",
         lifespan="on",
         ws="none",

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -181,3 +182,45 @@ def test_an_application_that_does_not_answer_is_a_500(serve: Any) -> None:
     connection = serve(app).connect()
     connection.sendall(GET)
     assert read(connection)[0] == 500
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_nobody_is_told_to_continue_in_the_middle_of_an_answer(serve: Any, more: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b"abc" if more else b"abcdef", "more_body": more})
+        await receive()
+        if more:
+            await send({"type": "http.response.body", "body": b"def"})
+
+    connection = serve(app).connect()
+    connection.sendall(b"PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+    stream = connection.makefile("rb")
+    connection.sendall(b"xyz")
+    assert next_answer(stream)[2] == b"abcdef"
+    connection.sendall(GET)
+    assert next_answer(stream)[2] == b"abcdef"
+
+
+def test_a_fault_in_an_answer_without_a_body_is_a_whole_500(serve: Any) -> None:
+    connection = serve(answering(b"", 204, [(b"x", b"a\nb")])).connect()
+    connection.sendall(GET)
+    assert read(connection)[2] == b"Internal Server Error"
+
+
+def test_an_upload_that_stopped_is_cut_off_with_all_that_arrived(serve: Any) -> None:
+    uploads = Uploads()
+    connection = serve(uploads, patience=0.3).connect()
+    connection.sendall(b"PATCH / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n" + bytes(70_000))
+    assert uploads.disconnected.wait(WAIT)
+    assert sum(uploads.sizes) == 70_000
+    assert read_all(connection) == b""
+
+
+def test_a_slow_upload_that_goes_on_is_waited_for(serve: Any) -> None:
+    connection = serve(Uploads(), patience=0.3).connect()
+    connection.sendall(b"PATCH / HTTP/1.1\r\nhost: a\r\ncontent-length: 40\r\n\r\n")
+    for _ in range(40):
+        time.sleep(0.02)
+        connection.sendall(b"a")
+    assert read(connection)[2] == hashlib.sha256(b"a" * 40).hexdigest().encode()

@@ -26,9 +26,9 @@ class Application(Server):
     """`serve` with one of the applications of tests.support.applications."""
 
     def __init__(
-        self, name: str, workers: int, drain: float, folder: Path, *tls: Path, host: str = "127.0.0.1"
+        self, name: str, folder: Path, *tls: Path, workers: int = 1, drain: float = 30, stall: float = WAIT
     ) -> None:
-        words = [name, host, "0", workers, drain, *tls]
+        words = [name, "127.0.0.1", 0, workers, drain, stall, *tls]
         command = [sys.executable, "-m", "tests.support.applications", *map(str, words)]
         self.file = folder / "file"
         self.file.write_bytes(os.urandom(BIG))
@@ -52,6 +52,10 @@ class Application(Server):
         assert self._process is not None
         return self._process.wait(WAIT)
 
+    def holds_file(self) -> bool:
+        """Whether it has the file open that it sends."""
+        return any(entry.resolve() == self.file for entry in Path(f"/proc/{self.pid}/fd").iterdir())
+
     def ask(self) -> bytes:
         with self.connect() as connection:
             connection.sendall(GET)
@@ -62,8 +66,8 @@ class Application(Server):
 def start(tmp_path: Path) -> Iterator[Callable[..., Application]]:
     with ExitStack() as ending:
 
-        def starting(workers: int = 1, *, drain: float = 30) -> Application:
-            server = Application("pid_or_file", workers, drain, tmp_path)
+        def starting(workers: int = 1, **options: float) -> Application:
+            server = Application("pid_or_file", tmp_path, workers=workers, **options)
             ending.callback(server.kill)
             server.start()
             return server
@@ -138,9 +142,18 @@ def test_an_idle_connection_does_not_delay_the_end(start: Any) -> None:
         assert read_all(idle) == read_all(kept) == b""
 
 
+def test_a_reader_that_stopped_is_cut_off(start: Any) -> None:
+    server = start(stall=1)
+    with server.connect(receive_buffer=4096) as connection:
+        connection.sendall(GET_FILE)
+        assert connection.recv(1)
+        eventually(lambda: not server.holds_file())
+        assert len(read_all(connection)) < BIG
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_application_that_cannot_start_ends_the_server_with_an_error(tmp_path: Path, workers: int) -> None:
-    server = Application("never_starts", workers, 30, tmp_path)
+    server = Application("never_starts", tmp_path, workers=workers)
     with pytest.raises(RuntimeError, match="no storage"):
         server.start()
 
@@ -156,7 +169,7 @@ def test_an_address_that_is_taken_is_named() -> None:
 def test_it_serves_over_tls(tmp_path: Path) -> None:
     certificate, key = tls_files(tmp_path)
     with ExitStack() as ending:
-        server = Application("pid_or_file", 1, 30, tmp_path, certificate, key)
+        server = Application("pid_or_file", tmp_path, certificate, key)
         ending.callback(server.kill)
         server.start()
         context = ssl.create_default_context(cafile=str(certificate))

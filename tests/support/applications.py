@@ -45,9 +45,11 @@ async def _live(receive: Any, send: Any) -> None:
         await send({"type": f"lifespan.{moment}.complete"})
 
 
-def main(application: str, host: str, port: str, workers: str, drain: str, *tls: str) -> None:
+def main(application: str, host: str, *words: str) -> None:
+    """`words`: port, workers, seconds to drain, seconds to stall, and the files for TLS, if any."""
     logging.basicConfig(level="INFO", format="%(message)s")
-    settings = server.ServerSettings(host, int(port), int(workers), float(drain), *map(Path, tls))
+    port, workers, drain, stall, *tls = words
+    settings = server.ServerSettings(host, int(port), int(workers), float(drain), float(stall), *map(Path, tls))
     server.serve(f"{__name__}:{application}", settings)
 
 

@@ -35,6 +35,7 @@ class Host:
         loop_factory: Callable[[], asyncio.AbstractEventLoop],
         *,
         keep_alive: float = WAIT,
+        patience: float = WAIT,
         send_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -44,6 +45,7 @@ class Host:
         self._config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # call_later takes parts of a second
         self._config.load()
         self._tls = tls
+        self._patience = patience
         self._send_buffer = send_buffer
         self._connections = ExitStack()
         self._ready = threading.Event()
@@ -83,7 +85,9 @@ class Host:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        protocol = partial(RegistryProtocol, self._config, self.state, {})
+        protocol = partial(
+            RegistryProtocol, patience=self._patience, config=self._config, server_state=self.state, app_state={}
+        )
         server = await self._loop.create_server(protocol, "127.0.0.1", 0, ssl=self._tls)
         self.address = server.sockets[0].getsockname()
         if self._send_buffer:  # of the kernel, in bytes: connections inherit it
