@@ -135,7 +135,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
         # Listening from here on: who connects while the workers still start is served once they have.
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+        cause = (error.strerror or str(error)).partition(" (while")[0]  # what follows names the address again
+        raise ListenError(f"cannot listen on {_address(settings.host, settings.port)}: {cause}") from error
     # Connections inherit both: a client that lost its power does not hold its upload for ever, nor one that stopped
     # reading its download.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -146,7 +147,11 @@ def _listen(settings: ServerSettings) -> socket.socket:
 def _url(settings: ServerSettings, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{_address(host, port)}"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
