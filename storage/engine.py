@@ -18,7 +18,7 @@ of bytes at a path. Folders are no things of their own: they exist while somethi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,8 +55,11 @@ class Content(Protocol):
     def detach(self) -> int | None:
         """Hands the descriptor over, once; None where there is none."""
 
-    def stream(self, offset: int, count: int) -> AsyncIterator[bytes]:
-        """Yields `count` bytes from `offset` in pieces of at most `PIECE`; raises StorageError where they end early."""
+    def stream(self, offset: int, count: int) -> AsyncGenerator[bytes, None]:
+        """Yields `count` bytes from `offset` in pieces of at most `PIECE`; raises StorageError where they end early.
+
+        Who may stop before the end closes it, as with `contextlib.aclosing`.
+        """
 
     async def close(self) -> None:
         """Lets go of the object; a second time does nothing."""

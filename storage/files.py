@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -205,7 +205,7 @@ class FileContent:
         fd, self._fd = self._fd, None
         return fd
 
-    async def stream(self, offset: int, count: int) -> AsyncIterator[bytes]:
+    async def stream(self, offset: int, count: int) -> AsyncGenerator[bytes, None]:
         if self.data is not None:
             yield self.data[offset : offset + count]
             return

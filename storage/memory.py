@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from ocispec.digest import Hash
@@ -90,7 +90,7 @@ class MemoryContent:
     def detach(self) -> int | None:
         return None
 
-    async def stream(self, offset: int, count: int) -> AsyncIterator[bytes]:
+    async def stream(self, offset: int, count: int) -> AsyncGenerator[bytes, None]:
         for start in range(offset, offset + count, PIECE):
             yield (self.data or b"")[start : min(start + PIECE, offset + count)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -124,8 +125,9 @@ async def _send_content(request: _Request, content: Content, digest: Digest, hea
     if "http.response.pathsend" in request.scope.get("extensions", ()) and (fd := content.detach()) is not None:
         await request.send({"type": "http.response.pathsend", "file": fd, "offset": offset, "count": count})
         return
-    async for piece in content.stream(offset, count):
-        await request.send({"type": "http.response.body", "body": piece, "more_body": True})
+    async with aclosing(content.stream(offset, count)) as pieces:
+        async for piece in pieces:
+            await request.send({"type": "http.response.body", "body": piece, "more_body": True})
     await request.send({"type": "http.response.body", "body": b""})
 
 
