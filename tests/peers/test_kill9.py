@@ -157,7 +157,8 @@ class Lane:
         self.ledger.recent.clear()
 
     def verify_tag(self, wire: Wire, tag: Tag) -> None:
-        promised, attempted = self.ledger.tags.get(tag), self.ledger.attempts.get(tag)
+        """What a tag names now is what it names from here on: an attempt has taken effect, or never will."""
+        promised, attempted = self.ledger.tags.get(tag), self.ledger.attempts.pop(tag, None)
         try:
             digest = next(iter(pull_image_on(wire, *tag)))
         except RefusedError as error:
@@ -165,6 +166,7 @@ class Lane:
                 raise
         else:
             assert digest in {promised, attempted}, f"{tag} is {digest}, not {promised} or {attempted}"
+            self.ledger.tags[tag] = digest
 
 
 @contextmanager
