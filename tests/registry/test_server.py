@@ -161,7 +161,7 @@ def test_an_application_that_cannot_start_ends_the_server_with_an_error(tmp_path
 def test_an_address_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+        with pytest.raises(ListenError, match=f"^cannot listen on 127.0.0.1:{port}: Address already in use$"):
             serve("none:none", ServerSettings("127.0.0.1", port))
 
 
