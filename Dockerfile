@@ -1,14 +1,14 @@
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY requirements.lock .
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
 COPY . .
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM python:3.12-slim
 COPY requirements/runtime.lock /tmp/
 COPY --from=build /wheels /tmp/wheels
-RUN pip install --no-cache-dir --require-hashes -r /tmp/runtime.lock \
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /tmp/runtime.lock \
  && pip install --no-cache-dir --no-deps /tmp/wheels/*.whl \
  && useradd --uid 1000 --create-home layerhouse \
  && install --directory --owner layerhouse /var/lib/registry

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from client.content import MAX_DEPTH, Node
 from client.remote import Remote, within
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
@@ -14,16 +15,6 @@ from ocispec.mediatypes import IMAGE_CONFIGS
 from ocispec.platform import Platform, best
 from ocispec.reference import Reference, Tag
 from storage.layout import ImageLayout
-
-MAX_DEPTH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A manifest or index, and the descriptor that names it."""
-
-    descriptor: Descriptor
-    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from client.exchange import Request, Response, Transport
 from client.remote import Remote
 from ocispec.reference import Reference
 
-JOBS = 6
+JOBS = 12
+PER_HOST = 6
 
 
 class Session:
@@ -24,9 +25,17 @@ class Session:
     """
 
     def __init__(
-        self, *, jobs: int = JOBS, plain_http: bool = False, connect: Callable[[int], Transport] | None = None
+        self,
+        *,
+        jobs: int = JOBS,
+        per_host: int = PER_HOST,
+        plain_http: bool = False,
+        insecure: bool = False,
+        mirrors: tuple[str, ...] = (),
+        connect: Callable[[int], Transport] | None = None,
     ) -> None:
         self.jobs = jobs
+        self.per_host = per_host
         self._plain_http = plain_http
         self._connect = connect or _connect
         self._transport: Transport | None = None

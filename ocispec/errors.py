@@ -26,6 +26,7 @@ LayerhouseError
 ├── GrammarError             a value that is none: media type, platform, header, descriptor
 ├── StorageError             the place where bytes rest
 │   ├── PathUnknown          nothing at that path
+│   ├── StorageFull          no space is left
 │   └── ObjectTooLong        longer than what is asked for can be
 └── TransferError            met by a client on its way
     ├── HostUnreachable      no connection, or it broke and stayed broken
@@ -33,6 +34,10 @@ LayerhouseError
     ├── DigestMismatch       the bytes are not those the digest names
     ├── ContentTruncated     fewer bytes than promised
     ├── PlatformUnknown      an index without an image for the platform
+    ├── ConfigurationError   a file or option that tells how hosts are reached is wrong
+    ├── CredentialsError     credentials cannot be read, asked for or kept
+    ├── ArchiveInvalid       a file that is no image archive, or a lock file that is none
+    ├── LayerInvalid         a layer that cannot, or must not, be unpacked
     └── CacheError           the local cache cannot be read or written
 """
 
@@ -170,6 +175,10 @@ class PathUnknown(StorageError):
     code, status, summary = "PATH_UNKNOWN", 404, "nothing is stored at this path"
 
 
+class StorageFull(StorageError):
+    code, status, summary = "STORAGE_FULL", 507, "no space is left"
+
+
 class ObjectTooLong(StorageError):
     code, summary = "OBJECT_TOO_LONG", "the object is longer than expected"
 
@@ -196,6 +205,22 @@ class ContentTruncated(TransferError):
 
 class PlatformUnknown(TransferError):
     code, status, summary = "PLATFORM_UNKNOWN", 404, "no image for this platform"
+
+
+class ConfigurationError(TransferError):
+    code, status, summary = "CONFIGURATION_INVALID", 500, "a setting of the client is wrong"
+
+
+class CredentialsError(TransferError):
+    code, status, summary = "CREDENTIALS_FAILED", 500, "credentials cannot be read, asked for or kept"
+
+
+class ArchiveInvalid(TransferError):
+    code, status, summary = "ARCHIVE_INVALID", 400, "no image archive"
+
+
+class LayerInvalid(TransferError):
+    code, status, summary = "LAYER_INVALID", 400, "the layer cannot be unpacked"
 
 
 class CacheError(TransferError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import BinaryIO, Self
 from uuid import uuid4
 
 from ocispec.digest import Digest, Verifier
-from ocispec.errors import ContentTruncated, DigestMismatch, PathUnknown, StorageError
+from ocispec.errors import ContentTruncated, DigestMismatch, PathUnknown, StorageError, StorageFull
 from storage import durable
 from storage.threads import acquire, finish
 
@@ -119,10 +120,11 @@ class Ingest:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Says what the system refused: raises PathUnknown where nothing is, StorageError for all else."""
+    """Says what the system refused: PathUnknown where nothing is, StorageFull without space, else StorageError."""
     try:
         yield
     except FileNotFoundError as error:
         raise PathUnknown(f"{path} does not exist") from error
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
+        kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(f"{path}: {error.strerror or error}") from error

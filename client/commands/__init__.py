@@ -1,0 +1,1 @@
+"""The words of the command `pullclient`, a module for each group of them."""

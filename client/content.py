@@ -1,0 +1,79 @@
+"""Where the manifests and blobs of an image can be read, whatever holds them: a cache, an archive, a registry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocispec.descriptor import Descriptor
+from ocispec.errors import ManifestInvalid
+from ocispec.manifest import Manifest
+from storage.ingest import storage_errors
+from storage.layout import ImageLayout
+from storage.threads import finish
+
+MAX_DEPTH = 4
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A manifest or index, and the descriptor that names it."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+
+
+class Content(Protocol):
+    """Gives content by its descriptor."""
+
+    async def read(self, wanted: Descriptor) -> bytes:
+        """Returns a manifest or config, verified, of at most 4 MiB.
+
+        Raises:
+            LayerhouseError: it is not there (`StorageError`, `ManifestUnknown`, …), or is not what its digest names.
+        """
+
+    def stream(self, wanted: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Opens a blob, read piece by piece; whoever reads it verifies it.
+
+        Raises:
+            LayerhouseError: it is not there, or reading fails.
+        """
+
+
+class LayoutContent:
+    """`Content` of an OCI image layout."""
+
+    def __init__(self, layout: ImageLayout) -> None:
+        self._layout = layout
+
+    async def read(self, wanted: Descriptor) -> bytes:
+        return await self._layout.read(wanted.digest)
+
+    @asynccontextmanager
+    async def stream(self, wanted: Descriptor) -> AsyncIterator[AsyncIterator[bytes]]:
+        path = self._layout.path(wanted.digest)
+        with storage_errors(path), path.open("rb", buffering=0) as file:
+
+            async def pieces() -> AsyncIterator[bytes]:
+                while piece := await finish(file.read, _PIECE):
+                    yield piece
+
+            yield pieces()
+
+
+async def descend(content: Content, top: Descriptor, depth: int = 0) -> list[Node]:
+    """Returns a manifest and all manifests below it, each after those that it names.
+
+    Raises:
+        ManifestInvalid: indexes within indexes, more than `MAX_DEPTH` deep.
+        LayerhouseError: whatever the content raises.
+    """
+    if depth > MAX_DEPTH:
+        raise ManifestInvalid(f"{top.digest}: indexes lie more than {MAX_DEPTH} deep in each other")
+    manifest = Manifest.parse(await content.read(top), top.media_type)
+    below = [node for child in manifest.manifests for node in await descend(content, child, depth + 1)]
+    return [*below, Node(top, manifest)]

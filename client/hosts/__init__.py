@@ -1,0 +1,1 @@
+"""How hosts are reached: which endpoints serve a repository, with which certificates, through which proxy."""
