@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
 from ocispec.errors import ManifestInvalid
 from ocispec.manifest import Manifest
 from storage.ingest import storage_errors
@@ -65,15 +66,24 @@ class LayoutContent:
             yield pieces()
 
 
-async def descend(content: Content, top: Descriptor, depth: int = 0) -> list[Node]:
-    """Returns a manifest and all manifests below it, each after those that it names.
+async def descend(content: Content, top: Descriptor) -> list[Node]:
+    """Returns a manifest and all manifests below it, each once, and after those that it names.
 
     Raises:
         ManifestInvalid: indexes within indexes, more than `MAX_DEPTH` deep.
         LayerhouseError: whatever the content raises.
     """
+    found: dict[Digest, Node] = {}
+    await _descend(content, top, 0, found)
+    return list(found.values())
+
+
+async def _descend(content: Content, top: Descriptor, depth: int, found: dict[Digest, Node]) -> None:
     if depth > MAX_DEPTH:
         raise ManifestInvalid(f"{top.digest}: indexes lie more than {MAX_DEPTH} deep in each other")
     manifest = Manifest.parse(await content.read(top), top.media_type)
-    below = [node for child in manifest.manifests for node in await descend(content, child, depth + 1)]
-    return [*below, Node(top, manifest)]
+    for child in manifest.manifests:
+        # An index may name a child many times, and so may each of its children: 4 MiB would become billions of visits.
+        if child.digest not in found:
+            await _descend(content, child, depth + 1, found)
+    found[top.digest] = Node(top, manifest)
