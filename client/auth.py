@@ -1,118 +1,197 @@
-"""Access to a registry: what answers a 401 (distribution-spec; Docker's token specification; RFC 6750).
+"""Access to registries: who answers a 401, and with what (distribution-spec; Docker's token specification).
 
-A login is a generator: it yields a request, receives the answer, and returns what goes into `Authorization`. It does
-no I/O of its own, so that each kind of login is a few lines and is tested without a network.
+What is sent to whom is decided here. How each kind of login runs is in `client.tokens`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Generator
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from client.credentials import Lookup
 from client.exchange import Answer, Request
-from ocispec import strictjson
-from ocispec.errors import GrammarError, ResponseInvalid, Unauthorized
+from client.hosts.endpoint import Endpoint
+from client.sites import Sites
+from client.tokens import Login, Token, Wish, basic, bearer, choose, realm, union
+from ocispec.errors import LayerhouseError, Unauthorized
 from ocispec.headers import Challenge, Scope
 
-Login: TypeAlias = Generator[Request, Answer, str]
 Exchange: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
+REMEMBERED = 1024
+# A token that ends while its request is on the way is refused.
+MARGIN = 10.0
 
-def login(challenge: Challenge, scope: Scope) -> Login:
-    """Starts the login that a registry asks for.
+_Scopes: TypeAlias = tuple[Scope, ...] | None
+_Key: TypeAlias = tuple[str, str, str, _Scopes]
 
-    Raises:
-        Unauthorized: it wants what this client does not have.
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a login gave.
+
+    Attributes:
+        authorization: the value of the header.
+        wish: what it was asked for, and by whom.
+        until: when it ends, on the monotonic clock.
     """
-    if challenge.scheme == "bearer":
-        return anonymous_token(challenge, scope)
-    raise Unauthorized(f"the registry wants a {challenge.scheme.capitalize()} login, and there are no credentials")
+
+    authorization: str = field(repr=False)
+    wish: Wish
+    until: float = float("inf")
+
+    @property
+    def good(self) -> bool:
+        return time.monotonic() < self.until - MARGIN
 
 
-def anonymous_token(challenge: Challenge, scope: Scope) -> Login:
-    """Asks the token server that the challenge names, without credentials.
+@dataclass(slots=True)
+class _Held:
+    """The logins for one thing: one at a time, and how the last one ended."""
 
-    Raises:
-        Unauthorized: it gives none.
-        ResponseInvalid: it, or the challenge, is not as Docker's token specification says.
-    """
-    wanted = challenge.parameters.get("scope") or str(scope)
-    request = Request("GET", _token_url(challenge, wanted))
-    answer = yield request
-    host = urlsplit(request.url).netloc
-    if answer.status != 200:
-        raise Unauthorized(f"{host} gave no token for {wanted} (status {answer.status})")
-    return f"Bearer {_token(answer, host)}"
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    rounds: int = 0
+    grant: Grant | None = None
+    failed: LayerhouseError | None = None
 
 
 class Access:
-    """What registries granted so far, by host and scope. Of several requests refused at once, one logs in."""
+    """What registries granted so far. Of several requests refused at once, one logs in.
 
-    def __init__(self) -> None:
-        self._granted: dict[tuple[str, str], str] = {}
-        self._busy: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+    Args:
+        credentials: who the user is; None for nobody.
+    """
 
-    def granted(self, host: str, scope: Scope) -> str | None:
-        """Returns the value of `Authorization`, if there is one."""
-        return self._granted.get((host, str(scope)))
+    def __init__(self, credentials: Lookup | None = None) -> None:
+        self._credentials = credentials
+        self._sites = Sites()
+        self._held: OrderedDict[_Key, _Held] = OrderedDict()
 
-    async def renew(self, host: str, scope: Scope, refused: str | None, header: str, exchange: Exchange) -> str:
-        """Logs in, unless another task has done so since `refused` was sent.
+    def granted(self, endpoint: Endpoint, scopes: tuple[Scope, ...]) -> str | None:
+        """Returns the value of `Authorization`, unless there is none, or one that ends within `MARGIN` seconds."""
+        grant = self.grant(endpoint, scopes)
+        return grant.authorization if grant and grant.good else None
+
+    def grant(self, endpoint: Endpoint, scopes: tuple[Scope, ...]) -> Grant | None:
+        """Returns what the last login gave: one by password, which is good for all of the repository, or a token."""
+        found = (self._held.get(_key(endpoint, each)) for each in (None, scopes))
+        return next((held.grant for held in found if held and held.grant), None)
+
+    def refusal(self, endpoint: Endpoint, scopes: tuple[Scope, ...]) -> Unauthorized:
+        """Returns the error for a registry that refuses what `renew` just gave for it."""
+        grant = self.grant(endpoint, scopes)
+        if grant is None:
+            return Unauthorized(f"{endpoint.host} wants a login")
+        return grant.wish.denial() if grant.wish.scopes else grant.wish.refusal()
+
+    async def renew(
+        self,
+        endpoint: Endpoint,
+        scopes: tuple[Scope, ...],
+        refused: str | None,
+        challenges: list[str],
+        exchange: Exchange,
+    ) -> str:
+        """Logs in, unless another task has done so since `refused` was sent, or does so now.
+
+        Cancelled, it leaves the login to whoever waits for it.
 
         Args:
-            host: the registry.
-            scope: what is to be allowed.
-            refused: the `Authorization` that the registry answered with 401.
-            header: the `WWW-Authenticate` it answered.
+            endpoint: the registry.
+            scopes: what is to be allowed.
+            refused: the `Authorization` that was answered with 401.
+            challenges: every `WWW-Authenticate` of that answer.
             exchange: sends a request and reads the answer.
 
         Raises:
-            Unauthorized: access is not granted.
+            Unauthorized: access is not granted; says whose credentials were refused, or not sent and why.
+            CredentialsError: see `client.credentials.Credentials.find`.
+            TooManyRequests, Unavailable: the token server asks to come back later.
             ResponseInvalid: the challenge or the token server's answer does not follow its specification.
         """
-        key = (host, str(scope))
-        async with self._busy[key]:
-            granted = self._granted.get(key)
-            if granted is None or granted == refused:
-                granted = self._granted[key] = await _run(login(_challenge(header), scope), exchange)
-            return granted
+        held = self._holder(_key(endpoint, scopes))
+        rounds = held.rounds
+        async with held.lock:
+            granted = self.granted(endpoint, scopes)
+            if granted and granted != refused:
+                return granted
+            if held.rounds == rounds:
+                await self._log_in(held, endpoint, scopes, choose(challenges, endpoint.host), exchange)
+            grant = self.grant(endpoint, scopes)
+        if held.failed or not grant:
+            raise _again(held.failed or self.refusal(endpoint, scopes))
+        if grant.authorization == refused and not grant.wish.scopes:
+            raise grant.wish.refusal()
+        return grant.authorization
+
+    async def _log_in(
+        self, held: _Held, endpoint: Endpoint, scopes: tuple[Scope, ...], challenge: Challenge, exchange: Exchange
+    ) -> None:
+        held.failed = None
+        try:
+            grant = await self._logged_in(endpoint, scopes, challenge, exchange)
+        except LayerhouseError as error:
+            held.failed = error
+        else:
+            # A password is good for every scope, and a registry that turned to tokens wants it no more.
+            everywhere = self._holder(_key(endpoint, None))
+            everywhere.grant = None
+            (everywhere if challenge.scheme == "basic" else held).grant = grant
+        held.rounds += 1
+
+    async def _logged_in(
+        self, endpoint: Endpoint, scopes: tuple[Scope, ...], challenge: Challenge, exchange: Exchange
+    ) -> Grant:
+        known = await self._credentials.find(endpoint.login, endpoint.repository) if self._credentials else None
+        wish = Wish(endpoint.host, endpoint.login, credential=known)
+        if challenge.scheme == "basic":
+            return Grant(basic(wish), wish)
+        if known and known.registry_token:
+            return Grant(f"Bearer {known.registry_token}", wish)
+        wish = replace(wish, scopes=union(scopes, challenge))
+        if known:
+            wish = await self._withheld(wish, endpoint.api, realm(challenge))
+        asked = time.monotonic()
+        token = await _run(bearer(challenge, wish), exchange)
+        return Grant(f"Bearer {token.text}", wish, asked + token.life)
+
+    async def _withheld(self, wish: Wish, api: str, server: str) -> Wish:
+        """Takes the credential out of a login at a server that must not have it."""
+        objection = await self._sites.objection(api, server)
+        if not objection:
+            return wish
+        said = f"the credentials for it were not sent to {urlsplit(server).netloc}: {objection}"
+        return replace(wish, credential=None, withheld=said)
+
+    def _holder(self, key: _Key) -> _Held:
+        held = self._held.setdefault(key, _Held())
+        self._held.move_to_end(key)
+        if len(self._held) > REMEMBERED:
+            self._held.popitem(last=False)
+        return held
 
 
-async def _run(steps: Login, exchange: Exchange) -> str:
+def _key(endpoint: Endpoint, scopes: _Scopes) -> _Key:
+    # Parts of one registry may have credentials of their own.
+    return endpoint.api, endpoint.login, endpoint.repository, scopes
+
+
+async def _run(steps: Login, exchange: Exchange) -> Token:
     request = next(steps)
     while True:
         answer = await exchange(request)
         try:
             request = steps.send(answer)
         except StopIteration as end:
-            return str(end.value)
+            token: Token = end.value
+            return token
 
 
-def _challenge(header: str) -> Challenge:
-    try:
-        return Challenge.parse(header)
-    except GrammarError as error:
-        raise ResponseInvalid(error.message) from error
-
-
-def _token_url(challenge: Challenge, scope: str) -> str:
-    realm = urlsplit(challenge.parameters.get("realm", ""))
-    if realm.scheme not in ("http", "https") or not realm.netloc:
-        raise ResponseInvalid(f"the registry names no token server: {str(challenge)!r:.200}")
-    asked = {"service": challenge.parameters.get("service"), "scope": scope}
-    query = urlencode({name: value for name, value in asked.items() if value})
-    return urlunsplit(realm._replace(query="&".join(filter(None, (realm.query, query))), fragment=""))
-
-
-def _token(answer: Answer, host: str) -> str:
-    try:
-        members = strictjson.loads(answer.body)
-    except strictjson.AmbiguousJSON as error:
-        raise ResponseInvalid(f"{host} answered a token that cannot be read: {error}") from error
-    token = (members.get("token") or members.get("access_token")) if isinstance(members, dict) else None
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise ResponseInvalid(f"{host} answered no token")
-    return token
+def _again(error: LayerhouseError) -> LayerhouseError:
+    """A copy for each task that raises it: an exception carries the trace of who did."""
+    return type(error)(error.message, detail=error.detail, headers=error.headers)

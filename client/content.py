@@ -27,8 +27,8 @@ class Node:
     manifest: Manifest
 
 
-class Content(Protocol):
-    """Gives content by its descriptor."""
+class Manifests(Protocol):
+    """Gives small content by its descriptor."""
 
     async def read(self, wanted: Descriptor) -> bytes:
         """Returns a manifest or config, verified, of at most 4 MiB.
@@ -36,6 +36,10 @@ class Content(Protocol):
         Raises:
             LayerhouseError: it is not there (`StorageError`, `ManifestUnknown`, …), or is not what its digest names.
         """
+
+
+class Content(Manifests, Protocol):
+    """Gives any content by its descriptor."""
 
     def stream(self, wanted: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Opens a blob, read piece by piece; whoever reads it verifies it.
@@ -66,7 +70,7 @@ class LayoutContent:
             yield pieces()
 
 
-async def descend(content: Content, top: Descriptor) -> list[Node]:
+async def descend(content: Manifests, top: Descriptor) -> list[Node]:
     """Returns a manifest and all manifests below it, each once, and after those that it names.
 
     Raises:
@@ -78,7 +82,7 @@ async def descend(content: Content, top: Descriptor) -> list[Node]:
     return list(found.values())
 
 
-async def _descend(content: Content, top: Descriptor, depth: int, found: dict[Digest, Node]) -> None:
+async def _descend(content: Manifests, top: Descriptor, depth: int, found: dict[Digest, Node]) -> None:
     if depth > MAX_DEPTH:
         raise ManifestInvalid(f"{top.digest}: indexes lie more than {MAX_DEPTH} deep in each other")
     manifest = Manifest.parse(await content.read(top), top.media_type)

@@ -10,7 +10,18 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, TextIO
 
-from client.progress import Event, LayerDone, LayerProgress, LayerSkipped, LayerStarted, Pulled, Report, Resolved
+from client.progress import (
+    Event,
+    LayerDone,
+    LayerProgress,
+    LayerSkipped,
+    LayerStarted,
+    Pulled,
+    Report,
+    Resolved,
+    Waiting,
+    Warned,
+)
 from ocispec.digest import Digest
 
 PROGRESS_EVERY = 0.2
@@ -48,12 +59,24 @@ def size_text(size: float) -> str:
 
 def _warning(report: Report, warnings: TextIO) -> Report:
     def show(event: Event) -> None:
-        if isinstance(event, LayerSkipped):
-            place = event.urls[0][:200] if event.urls else "nowhere"
-            print(f"pullclient: {event.reference}: left out foreign layer {event.digest}, see {place!r}", file=warnings)
+        if text := _warning_text(event):
+            print(f"pullclient: {text}", file=warnings, flush=True)
         report(event)
 
     return show
+
+
+def _warning_text(event: Event) -> str | None:
+    match event:
+        case LayerSkipped():
+            place = event.urls[0][:200] if event.urls else "nowhere"
+            return f"{event.reference}: left out foreign layer {event.digest}, see {place!r}; --foreign fetches it"
+        case Waiting():
+            return f"{event.host} asks to wait {event.seconds:.0f} s: {event.cause}"
+        case Warned():
+            return event.message
+        case _:
+            return None
 
 
 def _quiet(out: TextIO) -> Report:
@@ -122,7 +145,9 @@ def _bars(out: TextIO) -> Iterator[Report]:
         def show(event: Event) -> None:
             match event:
                 case LayerStarted():
-                    bars[event.digest] = progress.add_task(event.digest.short, total=event.size)
+                    bars[event.digest] = progress.add_task(
+                        event.digest.short, total=event.size, completed=event.received
+                    )
                 case LayerProgress():
                     progress.update(bars[event.digest], completed=event.received)
                 case LayerDone(cached=False):

@@ -3,73 +3,132 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+from client.api import within
 from client.progress import LayerDone, LayerProgress, LayerSkipped, LayerStarted, Report
-from client.remote import Remote, within
+from client.remote import Remote
+from client.retrying import Patience
+from client.slots import Slots
+from client.transfer import Source, Transfer
 from ocispec.descriptor import Descriptor
-from ocispec.errors import BlobUnknown
+from ocispec.errors import BlobUnknown, DigestMismatch, StorageFull
 from ocispec.mediatypes import is_foreign
 from storage.layout import ImageLayout
+from storage.partials import Partial, Partials
+from storage.threads import finish
 
-T = TypeVar("T")
+PROGRESS_EVERY = 0.1
 
 
-async def download(remote: Remote, layout: ImageLayout, wanted: Descriptor, report: Report) -> int:
-    """Fetches one blob, verifies it while it arrives, and puts it into the layout.
+class Downloads:
+    """Fetches blobs into one layout, as the transfers of a session may.
 
-    Returns:
-        How many bytes came: 0 for a foreign layer that the registry does not have.
-
-    Raises:
-        DigestMismatch, ContentTruncated: the bytes are not those the descriptor names; nothing is kept.
-        StorageError: the layout cannot be written.
-        LayerhouseError: see `Remote.blob`.
+    Args:
+        layout: where they go.
+        slots: bound what runs at once.
+        patience: how often something is tried again.
+        report: is told of every blob.
+        foreign: gives the source of a foreign layer that the registry does not have, by its address; None to leave
+            such layers out.
     """
-    name = remote.reference
-    report(LayerStarted(name, wanted.digest, wanted.size))
-    try:
-        await _fetch(
-            remote, layout, wanted, lambda count: report(LayerProgress(name, wanted.digest, count, wanted.size))
-        )
-    except BlobUnknown:
-        if not (is_foreign(wanted.media_type) and wanted.urls):
+
+    def __init__(
+        self,
+        layout: ImageLayout,
+        slots: Slots,
+        patience: Patience,
+        report: Report,
+        foreign: Callable[[str], Source] | None = None,
+    ) -> None:
+        self._layout = layout
+        self._partials = Partials(layout.root)
+        self._slots = slots
+        self._patience = patience
+        self._report = report
+        self._foreign = foreign
+
+    async def fetch(self, remote: Remote, wanted: Descriptor) -> int:
+        """Fetches one blob, goes on where an earlier try ended, verifies it, and puts it into the layout.
+
+        While another task or process fetches the same blob, it waits and then uses that one. Cancelled, what came stays
+        and is used by the next try.
+
+        Returns:
+            How many bytes came: 0 where another one fetched it, and for a foreign layer that was left out.
+
+        Raises:
+            DigestMismatch: twice, the bytes were not those the descriptor names; the second time all of them came from
+                the registry itself. They lie in the layout's quarantine.
+            ContentTruncated: the bytes ended early, again and again.
+            StorageFull, StorageError: the layout cannot be written; nothing is left of the blob where it is full.
+            LayerhouseError: see `Remote.part`.
+        """
+        with within(remote.place(wanted.digest)):
+            try:
+                return await self._twice(remote, remote, wanted)
+            except BlobUnknown:
+                if not (is_foreign(wanted.media_type) and wanted.urls):
+                    raise
+        if self._foreign is None:
+            self._report(LayerSkipped(remote.reference, wanted.digest, wanted.urls))
+            return 0
+        with within(remote.place(wanted.digest)):
+            return await self._twice(remote, self._foreign(wanted.urls[0]), wanted)
+
+    async def _twice(self, remote: Remote, source: Source, wanted: Descriptor) -> int:
+        try:
+            return await self._fetch(remote, source, wanted, mirrors=True)
+        except DigestMismatch as error:
+            first = error
+        try:
+            return await self._fetch(remote, source, wanted, mirrors=False)
+        except DigestMismatch as error:
+            raise DigestMismatch(f"{error.message}; fetched twice: {first.message}") from error
+
+    async def _fetch(self, remote: Remote, source: Source, wanted: Descriptor, *, mirrors: bool) -> int:
+        async with self._partials.opened(wanted.digest, wanted.size) as partial:
+            if not await self._layout.missing([wanted]):
+                await finish(partial.discard)
+                self._report(LayerDone(remote.reference, wanted.digest, wanted.size, cached=True))
+                return 0
+            before = partial.came
+            self._report(LayerStarted(remote.reference, wanted.digest, wanted.size, before))
+            transfer = Transfer(source, wanted.digest, partial, self._slots, self._patience, mirrors=mirrors)
+            await self._brought(transfer, remote, partial, wanted)
+            await self._partials.keep(partial, self._layout.path(wanted.digest))
+        self._report(LayerDone(remote.reference, wanted.digest, wanted.size, cached=False))
+        return wanted.size - before
+
+    async def _brought(self, transfer: Transfer, remote: Remote, partial: Partial, wanted: Descriptor) -> None:
+        try:
+            async with self._told(remote, partial, wanted):
+                await transfer.run()
+                await finish(partial.verify)
+        except DigestMismatch:
+            await self._partials.quarantine(partial, wanted.digest)
             raise
-        report(LayerSkipped(name, wanted.digest, wanted.urls))
-        return 0
-    report(LayerDone(name, wanted.digest, wanted.size, cached=False))
-    return wanted.size
+        except StorageFull:
+            await finish(partial.discard)
+            raise
 
+    @asynccontextmanager
+    async def _told(self, remote: Remote, partial: Partial, wanted: Descriptor) -> AsyncIterator[None]:
+        """Tells how much came, now and then: worker threads take the bytes, and nothing waits for them."""
 
-async def _fetch(remote: Remote, layout: ImageLayout, wanted: Descriptor, received: Callable[[int], None]) -> None:
-    with within(remote.place(wanted.digest)):
-        async with layout.ingest(wanted.digest, wanted.size) as blob:
-            async with remote.blob(wanted.digest) as pieces:
-                async for piece in pieces:
-                    await blob.write(piece)
-                    received(blob.received)
-            await blob.commit()
+        def tell() -> None:
+            self._report(LayerProgress(remote.reference, wanted.digest, partial.came, wanted.size))
 
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(PROGRESS_EVERY)
+                tell()
 
-async def side_by_side(action: Callable[[T], Awaitable[None]], items: Collection[T], limit: int) -> None:
-    """Runs `action` on every item, at most `limit` at once.
-
-    Raises:
-        BaseException: the first that an action raised, alone; the others were cancelled and have ended.
-    """
-    waiting = iter(items)
-
-    async def work() -> None:
-        for item in waiting:
-            await action(item)
-
-    failed: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(limit, len(items))):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        failed = errors.exceptions[0]
-    if failed:
-        raise failed
+        ticking = asyncio.create_task(tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+        tell()

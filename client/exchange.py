@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+Content: TypeAlias = bytes | AsyncIterator[bytes] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -22,7 +24,7 @@ class Request:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | AsyncIterator[bytes] | None = None
+    content: Content = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ class Response(Protocol):
 
         Raises:
             HostUnreachable: the connection broke, or nothing came for too long.
+        """
+
+    async def pour(self, sink: Callable[[memoryview], None]) -> None:
+        """Gives the whole body to `sink`, piece by piece, in a worker thread; a piece is good until `sink` returns.
+
+        Cancelled, it returns when no thread uses `sink` any more.
+
+        Raises:
+            HostUnreachable: the connection broke, or nothing came for too long; what had come was given to `sink`.
+            LayerhouseError: what `sink` raises.
         """
 
 

@@ -13,10 +13,28 @@ from ocispec.reference import Reference
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to the image `reference`."""
+    """Something that happened to the image `reference`; None where it concerns a host."""
 
     kind: ClassVar[str]
-    reference: Reference
+    reference: Reference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Event):
+    """`host` asks to wait for some seconds, and all transfers from it do."""
+
+    kind: ClassVar[str] = "waiting"
+    host: str
+    seconds: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something went another way than asked for, and the work goes on: a mirror that failed, for one."""
+
+    kind: ClassVar[str] = "warned"
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +57,12 @@ class Resolved(Event):
 
 @dataclass(frozen=True, slots=True)
 class LayerStarted(Event):
-    """A layer of `size` bytes is on its way."""
+    """A layer of `size` bytes is on its way; `received` of them were here from an earlier pull."""
 
     kind: ClassVar[str] = "layer_started"
     digest: Digest
     size: int
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,38 +2,110 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
 from client.cache import Cache
-from client.download import download, side_by_side
+from client.content import Node, descend
+from client.download import Downloads
+from client.foreign import ForeignSource
 from client.progress import LayerDone, Pulled, Report, Resolved, silent
-from client.resolving import CachedSource, RemoteSource, Resolution, choose
-from client.session import JOBS, Session
+from client.resolving import CachedSource, RemoteSource, Resolution, Source, choose
+from client.session import JOBS, PER_HOST, Session
+from client.tasks import side_by_side
 from ocispec.descriptor import Descriptor
+from ocispec.errors import StorageFull
+from ocispec.mediatypes import is_foreign
 from ocispec.platform import Platform
 from ocispec.reference import Reference
 from storage.layout import ImageLayout
+from storage.partials import Partials
+from storage.threads import finish
 
 _LEFT_BY_A_CRASH = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is wanted of an image.
+
+    Attributes:
+        platform: what it has to run on; this machine unless told.
+        all_platforms: all images that an index names, and everything else in it.
+        foreign: fetch layers that lie outside the registry too.
+    """
+
+    platform: Platform | None = None
+    all_platforms: bool = False
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What belongs to a name.
+
+    Attributes:
+        reference: the name.
+        nodes: manifests and indexes, each after those it names; what the name points at is the last.
+        image: the chosen image; what the name points at where all are wanted.
+        platform: of the image; None where only its config says so, or all are wanted.
+    """
+
+    reference: Reference
+    nodes: tuple[Node, ...]
+    image: Node
+    platform: Platform | None
+
+    @property
+    def root(self) -> Node:
+        return self.nodes[-1]
+
+    @property
+    def layers(self) -> list[Descriptor]:
+        """Each layer once."""
+        return list({each.digest: each for node in self.nodes for each in node.manifest.layers}.values())
+
+    @property
+    def blobs(self) -> list[Descriptor]:
+        """Configs and layers, each once."""
+        return list({each.digest: each for node in self.nodes for each in node.manifest.blobs}.values())
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.blobs)
 
 
 async def pull(
     reference: str | Reference,
     *,
     platform: str | Platform | None = None,
+    all_platforms: bool = False,
+    foreign: bool = False,
     cache: Cache | None = None,
     jobs: int = JOBS,
+    per_host: int = PER_HOST,
+    mirrors: tuple[str, ...] = (),
     plain_http: bool = False,
+    insecure: bool = False,
     report: Report = silent,
 ) -> Pulled:
     """Fetches an image into the cache: only what is not there yet, and every byte of it verified.
 
-    Cancelled at any point, it leaves the cache sound: blobs that are whole stay, and the name is set last.
+    Cancelled at any point, it leaves the cache sound: blobs that are whole stay, the next pull goes on where this one
+    ended, and the name is set last.
 
     Args:
         reference: the image, as docker names it.
         platform: what it has to run on, like `linux/arm64`; this machine unless told.
+        all_platforms: fetch all images that an index names, and everything else in it.
+        foreign: fetch layers that lie outside the registry too.
         cache: where it goes; `Cache()` unless told.
-        jobs: how many layers are fetched at once.
+        jobs: how many transfers run at once, in all.
+        per_host: how many of them go to one host.
+        mirrors: URLs of registries that are asked first.
         plain_http: speak http to any host, not to this machine alone.
+        insecure: take any certificate, and http from a host that speaks no https.
         report: is told every event, from within the event loop: it must not block.
 
     Returns:
@@ -42,8 +114,11 @@ async def pull(
     Raises:
         LayerhouseError: the tree in `ocispec.errors`; the message tells host, image, digest and cause in one line.
     """
-    async with Session(jobs=jobs, plain_http=plain_http) as session:
-        return await pull_in(session, cache or Cache(), as_reference(reference), as_platform(platform), report)
+    wanted = Options(as_platform(platform), all_platforms, foreign)
+    session = Session(jobs=jobs, per_host=per_host, mirrors=mirrors, plain_http=plain_http, insecure=insecure)
+    session.report = report
+    async with session:
+        return await pull_in(session, cache or Cache(), as_reference(reference), wanted, report)
 
 
 async def resolve(
@@ -55,57 +130,80 @@ async def resolve(
         return await choose(name, RemoteSource(session.remote(name)), as_platform(platform))
 
 
-async def pull_in(
-    session: Session, cache: Cache, reference: Reference, platform: Platform | None, report: Report
-) -> Pulled:
+async def pull_in(session: Session, cache: Cache, reference: Reference, options: Options, report: Report) -> Pulled:
     """Pulls within a session, so that several images share its connections; see `pull`."""
     remote, layout = session.remote(reference), cache.layout
     await layout.purge(_LEFT_BY_A_CRASH)
-    found = await choose(reference, CachedSource(reference, layout, remote), platform)
-    report(_resolved(found))
-    layers = {each.digest for each in found.image.manifest.layers}
+    plan = await _plan(reference, CachedSource(reference, layout, remote), options)
+    report(Resolved(reference, plan.root.descriptor.digest, plan.platform, len(plan.layers), plan.size))
+    missing = await _missing(plan, layout, report)
+    shown, quiet = (_downloads(session, layout, options, each) for each in (report, silent))
+    layers = {each.digest for each in plan.layers}
     fetched = 0
 
     async def fetch(wanted: Descriptor) -> None:
         nonlocal fetched
-        came = await download(remote, layout, wanted, report if wanted.digest in layers else silent)
+        came = await (shown if wanted.digest in layers else quiet).fetch(remote, wanted)
         fetched += came
 
-    await side_by_side(fetch, await _plan(found, layout, report), session.jobs)
-    await _commit(found, layout)
-    root, image = found.root.descriptor, found.image.descriptor
-    pulled = Pulled(reference, root.digest, image.digest, found.platform, fetched, _size(found))
+    await side_by_side(fetch, missing, session.jobs)
+    await _commit(plan, layout)
+    root, image = plan.root.descriptor.digest, plan.image.descriptor.digest
+    pulled = Pulled(reference, root, image, plan.platform, fetched, plan.size)
     report(pulled)
     return pulled
 
 
-async def _plan(found: Resolution, layout: ImageLayout, report: Report) -> list[Descriptor]:
+async def _plan(reference: Reference, source: Source, options: Options) -> Plan:
+    if not options.all_platforms:
+        found = await choose(reference, source, options.platform)
+        return Plan(reference, tuple(reversed(found.chain)), found.image, found.platform)
+    top = await source.manifest(reference.target)
+    return Plan(reference, tuple(await descend(_Manifests(source), top.descriptor)), top, None)
+
+
+class _Manifests:
+    """The manifests of a source, for `descend`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def read(self, wanted: Descriptor) -> bytes:
+        return (await self._source.manifest(wanted.digest, wanted.media_type)).manifest.raw
+
+
+async def _missing(plan: Plan, layout: ImageLayout, report: Report) -> list[Descriptor]:
     """Returns the blobs that the layout does not have, and reports the layers that it has."""
-    image = found.image.manifest
-    missing = await layout.missing(image.blobs)
+    missing = await layout.missing(plan.blobs)
     absent = {each.digest for each in missing}
-    for layer in {each.digest: each for each in image.layers}.values():
+    for layer in plan.layers:
         if layer.digest not in absent:
-            report(LayerDone(found.reference, layer.digest, layer.size, cached=True))
+            report(LayerDone(plan.reference, layer.digest, layer.size, cached=True))
+    await finish(_check_space, layout.root, missing)
     return missing
 
 
-async def _commit(found: Resolution, layout: ImageLayout) -> None:
+def _check_space(root: Path, missing: list[Descriptor]) -> None:
+    partials = Partials(root)
+    needed = sum(each.size - partials.held(each.digest) for each in missing if not is_foreign(each.media_type))
+    present = next(each for each in (root, *root.absolute().parents) if each.exists())
+    free = shutil.disk_usage(present).free
+    if needed > free:
+        raise StorageFull(f"{root}: the image needs {needed} bytes more, and {free} are free")
+
+
+def _downloads(session: Session, layout: ImageLayout, options: Options, report: Report) -> Downloads:
+    foreign = (lambda url: ForeignSource(url, session.send)) if options.foreign else None
+    return Downloads(layout, session.slots, session.patience, report, foreign)
+
+
+async def _commit(plan: Plan, layout: ImageLayout) -> None:
     """Stores the manifests, each after what it names, then the name."""
-    absent = {each.digest for each in await layout.missing(node.descriptor for node in found.chain)}
-    for node in reversed(found.chain):
+    absent = {each.digest for each in await layout.missing(node.descriptor for node in plan.nodes)}
+    for node in plan.nodes:
         if node.descriptor.digest in absent:
             await layout.add(node.descriptor.digest, node.manifest.raw)
-    await layout.set_name(str(found.reference), found.root.descriptor)
-
-
-def _resolved(found: Resolution) -> Resolved:
-    layers = {each.digest for each in found.image.manifest.layers}
-    return Resolved(found.reference, found.root.descriptor.digest, found.platform, len(layers), _size(found))
-
-
-def _size(found: Resolution) -> int:
-    return sum({each.digest: each.size for each in found.image.manifest.blobs}.values())
+    await layout.set_name(str(plan.reference), plan.root.descriptor)
 
 
 def as_reference(reference: str | Reference) -> Reference:

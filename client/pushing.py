@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from client.cache import Cache
 from client.content import LayoutContent, descend
-from client.download import side_by_side
 from client.session import Session
+from client.tasks import side_by_side
 from ocispec.descriptor import Descriptor
 from ocispec.errors import CacheError
 from ocispec.reference import Reference

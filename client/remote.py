@@ -1,70 +1,114 @@
-"""A repository at a registry (distribution-spec, "Pull" and "Push")."""
+"""A repository at a registry and at its mirrors (distribution-spec, "Pull")."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
-from urllib.parse import urlencode, urljoin
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-from client.auth import Access
-from client.exchange import Answer, Request, Response, Send, read
-from ocispec import mediatypes, strictjson
+from client.api import PASSING, Api, counted, expect, origin, refusal, within
+from client.exchange import Request, Response, read
+from client.retrying import Patience
+from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import (
     BlobUnknown,
-    BlobUploadUnknown,
-    ContentTruncated,
+    ConfigurationError,
     DigestInvalid,
     DigestMismatch,
+    GrammarError,
     HostUnreachable,
     LayerhouseError,
     ManifestUnknown,
-    NameUnknown,
-    RegistryError,
     ResponseInvalid,
-    UnknownError,
-    from_envelope,
 )
-from ocispec.headers import Scope
+from ocispec.headers import ByteRange, ContentRange
 from ocispec.manifest import Manifest
-from ocispec.reference import DOCKER_HUB, Reference, Tag
+from ocispec.reference import Reference, Tag
 
 MAX_MANIFEST = 4 * 1024 * 1024
-_MAX_ENVELOPE = 64 * 1024
-_HUB_REGISTRY = "registry-1.docker.io"
+# What the store behind a redirect answers when its signed address is no longer good.
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+
+_ACCEPT = {"Accept": mediatypes.ACCEPT}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A blob's bytes on their way.
+
+    Attributes:
+        offset: of the first byte: what was asked for, or 0 where the host does not serve ranges.
+        partial: whether only the range comes that was asked for.
+        response: gives them.
+    """
+
+    offset: int
+    partial: bool
+    response: Response
 
 
 class Remote:
-    """The repository that a reference names. Every error tells host, image, digest and cause in one line.
+    """The repository that a reference names, at the mirrors of its registry and then at the registry itself.
+
+    A mirror that fails in any way is left for the next endpoint; the registry's own error is the one that is raised.
+    Every error tells host, image, digest and cause in one line.
 
     Args:
         reference: the image.
-        send: sends a request, see `client.exchange.Transport`.
-        access: what registries granted so far.
-        actions: what is to be done there, as a token's scope says it.
-        plain_http: speak http to any host, not to this machine alone.
+        connect: gives the endpoints, in the order in which they are asked.
+        patience: how often something is tried again.
+        told: hears of each mirror that is given up.
     """
 
     def __init__(
         self,
         reference: Reference,
-        send: Send,
-        access: Access,
-        *,
-        actions: tuple[str, ...] = ("pull",),
-        plain_http: bool = False,
+        connect: Callable[[], Awaitable[Sequence[Api]]],
+        patience: Patience,
+        told: Callable[[str], None],
     ) -> None:
         self.reference = reference
-        self.host = _HUB_REGISTRY if reference.host == DOCKER_HUB else reference.host
-        scheme = "http" if plain_http or _is_local(reference.host) else "https"
-        self._origin = f"{scheme}://{self.host}/"
-        self._base = f"{self._origin}v2/{reference.repository}"
-        self._open = send
-        self._access = access
-        self._scope = Scope("repository", reference.repository, actions)
+        self._connect = connect
+        self._patience = patience
+        self._told = told
+        self._apis: Sequence[Api] = ()
+        self._given_up: set[Api] = set()
+        self._moved: dict[tuple[Api, Digest], str] = {}
+
+    @property
+    def host(self) -> str:
+        """The registry's host, as waits and slots call it."""
+        return self.reference.host
+
+    async def endpoints(self) -> Sequence[Api]:
+        """Returns all endpoints, mirrors first, the registry itself last; raises ConfigurationError."""
+        if not self._apis:
+            self._apis = await self._connect()
+        return self._apis
+
+    async def pushing(self) -> Api:
+        """Returns the endpoint that takes pushes.
+
+        Raises:
+            ConfigurationError: none does.
+        """
+        found = [each for each in await self.endpoints() if each.endpoint.pushes and not each.endpoint.mirror]
+        for api in found[:-1]:
+            # Only where several ways lead to one host is it asked which of them does.
+            try:
+                async with api.send("GET", ""):
+                    return api
+            except HostUnreachable as error:
+                self._told(error.message)
+        if not found:
+            raise ConfigurationError(f"{self.reference}: no endpoint takes pushes")
+        return found[-1]
 
     async def head(self, target: Tag | Digest) -> Digest | None:
         """Returns the digest that the registry says a manifest has; None where it does not say (end-3).
@@ -72,9 +116,14 @@ class Remote:
         Raises:
             HostUnreachable, Unauthorized: see the class.
         """
-        with within(self.place(target)):
-            async with self._send(self._manifest_request("HEAD", target)) as response:
+
+        async def ask(api: Api) -> Digest | None:
+            async with api.send("HEAD", _manifest(api, target), headers=_ACCEPT, again=False) as response:
+                if response.status in PASSING:
+                    raise await refusal(response, ManifestUnknown)
                 return _stated_digest(response) if response.status == 200 else None
+
+        return await self._first(target, ask)
 
     async def manifest(self, target: Tag | Digest) -> tuple[Digest, Manifest]:
         """Fetches a manifest or index and verifies it against its digest (end-3).
@@ -85,17 +134,33 @@ class Remote:
             DigestMismatch: its bytes are not those the digest names.
             ContentTruncated, HostUnreachable, ResponseInvalid: on the way.
         """
-        with within(self.place(target)):
-            async with self._send(self._manifest_request("GET", target)) as response:
-                await _expect(response, 200, ManifestUnknown)
+
+        async def ask(api: Api) -> tuple[Digest, Manifest]:
+            async with api.send("GET", _manifest(api, target), headers=_ACCEPT, again=False) as response:
+                await expect(response, 200, ManifestUnknown)
                 stated = target if isinstance(target, Digest) else _stated_digest(response)
-                raw = await read(_counted(response), MAX_MANIFEST)
+                raw = await read(counted(response), MAX_MANIFEST)
             if raw is None:
                 raise ResponseInvalid(f"the manifest is longer than {MAX_MANIFEST} bytes")
             digest = stated or Digest.of(raw)
             if not digest.matches(raw):
                 raise DigestMismatch(f"expected {digest}, its content hashes to {Digest.of(raw, digest.algorithm)}")
             return digest, Manifest.parse(raw, _manifest_type(response))
+
+        return await self._first(target, ask)
+
+    async def small_blob(self, wanted: Descriptor) -> bytes:
+        """Returns a blob of at most 4 MiB, verified; see `blob` for errors, and DigestMismatch."""
+
+        async def ask(api: Api) -> bytes:
+            async with api.send("GET", _blob(api, wanted.digest), again=False) as response:
+                await expect(response, 200, BlobUnknown)
+                data = await read(counted(response), MAX_MANIFEST)
+            if data is None or not wanted.digest.matches(data):
+                raise DigestMismatch(f"its content does not hash to {wanted.digest}")
+            return data
+
+        return await self._first(wanted.digest, ask)
 
     @asynccontextmanager
     async def blob(self, digest: Digest) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -106,116 +171,105 @@ class Remote:
             ContentTruncated: the body ended early; raised while it is read.
             HostUnreachable, ResponseInvalid: on the way.
         """
-        with within(self.place(digest)):
-            async with self._send(Request("GET", f"{self._base}/blobs/{digest}")) as response:
-                await _expect(response, 200, BlobUnknown)
-                async with aclosing(_counted(response)) as pieces:
-                    yield pieces
+        async with self.part(digest, again=True) as body, aclosing(counted(body.response)) as pieces:
+            with within(self.place(digest)):
+                yield pieces
 
-    async def small_blob(self, wanted: Descriptor) -> bytes:
-        """Returns a blob of at most 4 MiB, verified; see `blob` for errors, and DigestMismatch."""
-        with within(self.place(wanted.digest)):
-            async with self.blob(wanted.digest) as pieces:
-                data = await read(pieces, MAX_MANIFEST)
-            if data is None or not wanted.digest.matches(data):
-                raise DigestMismatch(f"its content does not hash to {wanted.digest}")
-            return data
+    @asynccontextmanager
+    async def part(
+        self, digest: Digest, span: ByteRange | None = None, *, mirrors: bool = True, again: bool = False
+    ) -> AsyncIterator[Body]:
+        """Opens a blob from one endpoint, or a range of it where that serves ranges; errors as `blob` (end-2).
 
-    async def upload(self, wanted: Descriptor, content: Callable[[], AsyncIterator[bytes]]) -> bool:
-        """Sends a blob in one piece, unless the repository has it (end-2, end-4a, end-6); returns whether it did.
+        Args:
+            digest: the blob.
+            span: first and last byte; None for the whole.
+            mirrors: whether mirrors are asked.
+            again: whether it is tried again; who fetches in parts does that itself.
 
         Raises:
-            DigestInvalid, Denied, …: as the registry answers.
-            HostUnreachable, ResponseInvalid: on the way.
+            ResponseInvalid: the host answered with another range than it was asked for.
         """
-        with within(self.place(wanted.digest)):
-            async with self._send(Request("HEAD", f"{self._base}/blobs/{wanted.digest}")) as response:
-                if response.status == 200:
-                    return False
-            async with self._send(Request("POST", f"{self._base}/blobs/uploads/")) as response:
-                await _expect(response, 202, NameUnknown)
-                location = urljoin(response.url, response.headers.get("location", ""))
-            url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': str(wanted.digest)})}"
-            headers = {"Content-Length": str(wanted.size), "Content-Type": mediatypes.OCTET_STREAM}
-            async with self._send(Request("PUT", url, headers, content())) as response:
-                await _expect(response, 201, BlobUploadUnknown)
-            return True
+        headers = {"Range": str(span)} if span else {}
 
-    async def put(self, target: Tag | Digest, manifest: Manifest) -> None:
-        """Stores a manifest or index under a tag or its digest (end-7); errors as `upload`."""
-        request = Request(
-            "PUT", f"{self._base}/manifests/{target}", {"Content-Type": manifest.media_type}, manifest.raw
-        )
-        with within(self.place(target)):
-            async with self._send(request) as response:
-                await _expect(response, 201, NameUnknown)
+        async def ask(api: Api) -> tuple[Response, AsyncExitStack]:
+            async with AsyncExitStack() as stack:
+                response = await stack.enter_async_context(self._content(api, digest, headers))
+                if not (span and response.status == 206):
+                    await expect(response, 200, BlobUnknown)
+                return response, stack.pop_all()
 
-    def _manifest_request(self, method: str, target: Tag | Digest) -> Request:
-        return Request(method, f"{self._base}/manifests/{target}", {"Accept": mediatypes.ACCEPT})
+        response, opened = await self._first(digest, ask, mirrors=mirrors, again=again)
+        async with opened:
+            with within(self.place(digest)):
+                yield body_of(response, span)
 
     def place(self, target: Tag | Digest) -> str:
         """How messages call a manifest or blob of this image."""
         known = (self.reference.tag, self.reference.digest)
-        name = str(self.reference) if target in known else f"{self.reference}: {target}"
-        return name if self.host == self.reference.host else f"{name} at {self.host}"
+        return str(self.reference) if target in known else f"{self.reference}: {target}"
 
     @asynccontextmanager
-    async def _send(self, request: Request) -> AsyncIterator[Response]:
-        # An upload may lead to another host, which is no business of the token's.
-        here = request.url.startswith(self._origin)
-        granted = self._access.granted(self.host, self._scope) if here else None
-        async with self._open(_authorized(request, granted)) as response:
-            challenge = response.headers.get("www-authenticate")
-            if response.status != 401 or not challenge or not here:
-                yield response
-                return
-        granted = await self._access.renew(self.host, self._scope, granted, challenge, self._exchange)
-        async with self._open(_authorized(request, granted)) as response:
+    async def _content(self, api: Api, digest: Digest, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+        """Sends the request for a blob, straight to where the registry led the last one, while that is good."""
+        if moved := self._moved.get((api, digest)):
+            async with api.open(Request("GET", moved, headers)) as response:
+                if response.status not in _EXPIRED:
+                    yield response
+                    return
+            del self._moved[api, digest]
+        async with api.send("GET", _blob(api, digest), headers=headers, again=False) as response:
+            # Only a blob that comes in several parts is asked for again.
+            if response.status == 206 and origin(response.url) != origin(api.endpoint.api):
+                self._moved[api, digest] = response.url
             yield response
 
-    async def _exchange(self, request: Request) -> Answer:
-        async with self._open(request) as response:
-            return Answer(response.status, response.headers, await read(response.pieces(), _MAX_ENVELOPE) or b"")
+    async def _first(
+        self, target: Tag | Digest, ask: Callable[[Api], Awaitable[T]], *, mirrors: bool = True, again: bool = True
+    ) -> T:
+        """Asks one endpoint after the other."""
+        by_tag = isinstance(target, Tag)
+        found = [each for each in await self.endpoints() if mirrors or not each.endpoint.mirror]
+        *others, last = [each for each in found if each.endpoint.resolves or not by_tag or not each.endpoint.mirror]
+        for api in others:
+            if api in self._given_up or not (api.endpoint.serves or by_tag):
+                continue
+            try:
+                with within(f"{self.place(target)} at {api.endpoint.host}"):
+                    return await ask(api)
+            except LayerhouseError as error:
+                if isinstance(error, HostUnreachable):
+                    self._given_up.add(api)
+                self._told(f"{error.message}; going on with the next")
+        with within(self._place_at(target, last)):
+            asked = partial(ask, last)
+            return await (self._patience.run(self.host, asked) if again else asked())
+
+    def _place_at(self, target: Tag | Digest, api: Api) -> str:
+        host = api.endpoint.host
+        return self.place(target) if host == self.reference.host else f"{self.place(target)} at {host}"
 
 
-@contextmanager
-def within(place: str) -> Iterator[None]:
-    """Puts `place` in front of the message of every error, unless it stands there already."""
+def _manifest(api: Api, target: Tag | Digest) -> str:
+    return f"{api.endpoint.repository}/manifests/{target}"
+
+
+def _blob(api: Api, digest: Digest) -> str:
+    return f"{api.endpoint.repository}/blobs/{digest}"
+
+
+def body_of(response: Response, span: ByteRange | None) -> Body:
+    """Reads from an answer which bytes it brings; raises ResponseInvalid where they are not those of `span`."""
+    if response.status != 206 or span is None:
+        return Body(0, partial=False, response=response)
+    given = response.headers.get("content-range", "")
     try:
-        yield
-    except LayerhouseError as error:
-        if error.message.startswith(place):
-            raise
-        message = f"{place}: {error.message}"
-        raise type(error)(message, detail=error.detail, headers=error.headers) from error
-
-
-async def _counted(response: Response) -> AsyncGenerator[bytes, None]:
-    offset = 0
-    try:
-        async for piece in response.pieces():
-            offset += len(piece)
-            yield piece
-    except HostUnreachable as error:
-        size = response.headers.get("content-length", "unknown")
-        raise ContentTruncated(f"ended after {offset} of {size} bytes: {error.message}") from error
-
-
-async def _expect(response: Response, status: int, missing: type[RegistryError]) -> None:
-    if response.status == status:
-        return
-    try:
-        body = strictjson.loads(await read(response.pieces(), _MAX_ENVELOPE) or b"")
-    except (strictjson.AmbiguousJSON, HostUnreachable):
-        body = None
-    error = from_envelope(body, response.status)
-    kind = missing if isinstance(error, UnknownError) and response.status == 404 else type(error)
-    said = kind.summary if error.message == type(error).summary else _one_line(error.message)
-    raise kind(f"{said} (status {response.status})", detail=error.detail, headers=response.headers)
-
-
-def _one_line(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text[:500])
+        found = ContentRange.parse(given)
+    except GrammarError as error:
+        raise ResponseInvalid(error.message) from error
+    if (found.first, found.last) != (span.first, span.last):
+        raise ResponseInvalid(f"asked for {span}, the answer says Content-Range: {given[:80]!r}")
+    return Body(found.first or 0, partial=True, response=response)
 
 
 def _stated_digest(response: Response) -> Digest | None:
@@ -230,11 +284,3 @@ def _manifest_type(response: Response) -> str | None:
     # Servers that keep manifests as plain files say text/plain or the like, and then the manifest itself decides.
     given = mediatypes.essence(response.headers.get("content-type", ""))
     return given if given in mediatypes.MANIFESTS | mediatypes.SCHEMA_1 else None
-
-
-def _authorized(request: Request, granted: str | None) -> Request:
-    return replace(request, headers={**request.headers, "Authorization": granted}) if granted else request
-
-
-def _is_local(host: str) -> bool:
-    return re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host) is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from client.api import within
 from client.content import MAX_DEPTH, Node
-from client.remote import Remote, within
+from client.remote import Remote
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import ManifestInvalid, PlatformUnknown, StorageError

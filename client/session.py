@@ -1,15 +1,23 @@
-"""What the transfers of one call share: connections, and what registries granted."""
+"""What the transfers of one call share: connections, what registries granted, waits, and how much runs at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
+from client.api import Api
 from client.auth import Access
+from client.credentials import Credentials, Lookup
 from client.exchange import Request, Response, Transport
+from client.hosts.hosts import Hosts
+from client.progress import Report, Waiting, Warned, silent
 from client.remote import Remote
-from ocispec.reference import Reference
+from client.retrying import Patience
+from client.slots import Slots
+from ocispec.headers import Scope
+from ocispec.reference import Reference, RepositoryName
 
 JOBS = 12
 PER_HOST = 6
@@ -19,9 +27,19 @@ class Session:
     """Use it as `async with`; leaving it closes all connections.
 
     Args:
-        jobs: how many blobs are on their way at once.
+        jobs: how many transfers run at once, in all.
+        per_host: how many of them go to one host.
         plain_http: speak http to any host, not to this machine alone.
+        insecure: take any certificate, and http from a host that speaks no https.
+        mirrors: URLs of registries that are asked first.
+        credentials: of the user; those that docker and podman know unless told.
+        hosts: how hosts are reached; as this machine is set up unless told.
+        patience: how often something is tried again.
         connect: opens the transport, given the number of connections.
+
+    Attributes:
+        report: hears of waits and warnings.
+        slots: bound what runs at once.
     """
 
     def __init__(
@@ -32,14 +50,20 @@ class Session:
         plain_http: bool = False,
         insecure: bool = False,
         mirrors: tuple[str, ...] = (),
+        credentials: Lookup | None = None,
+        hosts: Hosts | None = None,
+        patience: Patience | None = None,
         connect: Callable[[int], Transport] | None = None,
     ) -> None:
         self.jobs = jobs
-        self.per_host = per_host
-        self._plain_http = plain_http
-        self._connect = connect or _connect
+        self.slots = Slots(jobs, per_host)
+        self.report: Report = silent
+        self.patience = patience or Patience()
+        self.patience.told = lambda host, seconds, cause: self.report(Waiting(None, host, seconds, cause))
+        self.hosts = hosts or Hosts(mirrors=mirrors, plain_http=plain_http, insecure=insecure)
+        self._connect = connect or self._opened
         self._transport: Transport | None = None
-        self._access = Access()
+        self._access = Access(credentials or Credentials(os.environ))
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,7 +74,20 @@ class Session:
 
     def remote(self, reference: Reference, *actions: str) -> Remote:
         """Gives the repository that a reference names, for `actions`: pull unless told."""
-        return Remote(reference, self.send, self._access, actions=actions or ("pull",), plain_http=self._plain_http)
+
+        async def connect() -> Sequence[Api]:
+            return await self._apis(reference, actions or ("pull",))
+
+        return Remote(reference, connect, self.patience, lambda message: self.report(Warned(reference, message)))
+
+    async def api(self, host: str, *scopes: Scope) -> Api:
+        """Gives the API of a registry itself, for what concerns no single repository.
+
+        Raises:
+            ConfigurationError: what tells how the host is reached is wrong.
+        """
+        *_, endpoint = await self.hosts.endpoints(host, RepositoryName("none"))
+        return Api(endpoint, self.send, self._access, *scopes, patience=self.patience)
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """See `client.exchange.Transport`; the first request opens the transport."""
@@ -58,9 +95,21 @@ class Session:
             self._transport = self._connect(self.jobs + 2)
         return self._transport.send(request)
 
+    async def _apis(self, reference: Reference, actions: tuple[str, ...]) -> Sequence[Api]:
+        found = await self.hosts.endpoints(reference.host, reference.repository)
+        return [
+            Api(
+                each,
+                self.send,
+                self._access,
+                Scope("repository", each.repository, ("pull",) if each.mirror else actions),
+                patience=self.patience,
+            )
+            for each in found
+        ]
 
-def _connect(connections: int) -> Transport:
-    # What is whole in the cache needs no network, and the library takes as long to import as all the rest.
-    from client.transport import HttpTransport  # noqa: PLC0415 - see above
+    def _opened(self, connections: int) -> Transport:
+        # What is whole in the cache needs no network, and the library takes as long to import as all the rest.
+        from client.transport import HttpTransport  # noqa: PLC0415 - see above
 
-    return HttpTransport(connections)
+        return HttpTransport(connections, routes=self.hosts.route)

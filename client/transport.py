@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from importlib.metadata import version
+from typing import TypeAlias
 
 import httpcore
 import httpx
 
+from client.connection import KEEPALIVE, Body, Connection, Sink
 from client.exchange import Request
+from client.hosts.endpoint import Route, Tls
+from client.hosts.tls import context
 from client.network import Backend
 from ocispec.errors import HostUnreachable, ResponseInvalid
+from storage.threads import finish
 
 MAX_REDIRECTS = 10
 CONNECT_WITHIN = 15.0
-SILENCE = 60.0
+SILENCE = 30.0
+# Below this a body is read in pieces: a visit to a thread costs more than it saves.
+_SMALL = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
+
+# Gives the route to a scheme, host and port.
+Routes: TypeAlias = Callable[[str, str, int | None], Awaitable[Route]]
+
+
+async def direct(_scheme: str, _host: str, _port: int | None) -> Route:
+    """Routes every host without a proxy, by the system's certificates."""
+    return Route()
 
 
 class HttpTransport:
     """Connections to any number of hosts, kept while the client works.
 
     Args:
-        connections: how many may be open at once, in all.
+        connections: how many may be open at once by one route.
         silence: how long a host may send nothing, in seconds.
+        routes: tells how a host is reached.
     """
 
-    def __init__(self, connections: int, silence: float = SILENCE) -> None:
+    def __init__(self, connections: int, silence: float = SILENCE, routes: Routes = direct) -> None:
         # A pool that is full is waited for without end: those who hold it belong to this same client.
         timeout = httpx.Timeout(silence, connect=CONNECT_WITHIN, pool=None)
         headers = {"User-Agent": f"pullclient/{version('layerhouse')}", "Accept-Encoding": "identity"}
+        self._silence = silence
+        self._threads = ThreadPoolExecutor(connections, "transfer")
         self._client = httpx.AsyncClient(
-            transport=_Connections(connections), headers=headers, timeout=timeout, trust_env=False
+            transport=_Connections(connections, routes), headers=headers, timeout=timeout, trust_env=False
         )
 
     @asynccontextmanager
@@ -43,12 +64,13 @@ class HttpTransport:
         with _explained(request.url):
             response = await self._follow(self._built(request))
         try:
-            yield HttpResponse(response)
+            yield HttpResponse(response, self._silence, self._threads)
         finally:
             await response.aclose()
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        self._threads.shutdown(wait=False)
 
     def _built(self, request: Request) -> httpx.Request:
         return self._client.build_request(
@@ -79,8 +101,10 @@ class HttpTransport:
 class HttpResponse:
     """See `client.exchange.Response`."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, silence: float, threads: ThreadPoolExecutor) -> None:
         self._response = response
+        self._silence = silence
+        self._threads = threads
 
     @property
     def status(self) -> int:
@@ -99,26 +123,41 @@ class HttpResponse:
             async for piece in self._response.aiter_raw():
                 yield piece
 
+    async def pour(self, sink: Sink) -> None:
+        body = self._response.extensions.get("body")
+        if isinstance(body, Body) and body.size is not None and body.size > _SMALL:
+            with _explained(self.url):
+                await body.receive(sink, self._silence, self._threads)
+        else:
+            async for piece in self.pieces():
+                await finish(sink, memoryview(piece))
+
+
+class _Pool(httpcore.AsyncConnectionPool):
+    """httpcore's pool over connections of ours."""
+
+    def __init__(self, connections: int, context: ssl.SSLContext | None) -> None:
+        super().__init__(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE)
+        self._context = context
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return Connection(origin, self._context if origin.scheme == b"https" else None)
+
 
 class _Connections(httpx.AsyncBaseTransport):
-    """httpcore's pool over sockets of ours; the trusted certificates are read when TLS is first needed."""
+    """A pool for every route; trusted certificates are read when TLS is first needed."""
 
-    def __init__(self, connections: int) -> None:
-        self._pool = partial(
-            httpcore.AsyncConnectionPool,
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=30,
-            network_backend=Backend(),
-        )
-        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
+    def __init__(self, connections: int, routes: Routes) -> None:
+        self._limit = connections
+        self._routes = routes
+        self._pools: dict[tuple[str, Route], httpcore.AsyncConnectionPool] = {}
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._making = asyncio.Lock()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.scheme not in self._pools:
-            context = httpx.create_ssl_context() if request.url.scheme == "https" else None
-            self._pools[request.url.scheme] = self._pool(ssl_context=context)
         url = request.url
-        response = await self._pools[url.scheme].handle_async_request(
+        pool = await self._pool(url.scheme, await self._routes(url.scheme, url.host, url.port))
+        response = await pool.handle_async_request(
             httpcore.Request(
                 request.method,
                 httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -127,14 +166,44 @@ class _Connections(httpx.AsyncBaseTransport):
                 extensions=request.extensions,
             )
         )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+        stream = _Stream(response)
+        return httpx.Response(
+            response.status, headers=response.headers, stream=stream, extensions=dict(response.extensions)
+        )
 
     async def aclose(self) -> None:
         for pool in self._pools.values():
             await pool.aclose()
 
+    async def _pool(self, scheme: str, route: Route) -> httpcore.AsyncConnectionPool:
+        async with self._making:
+            if (scheme, route) not in self._pools:
+                self._pools[scheme, route] = await self._opened(scheme, route)
+            return self._pools[scheme, route]
 
-class _Body(httpx.AsyncByteStream):
+    async def _opened(self, scheme: str, route: Route) -> httpcore.AsyncConnectionPool:
+        trusted = await self._context(route.tls) if scheme == "https" else None
+        if route.proxy is None:
+            return _Pool(self._limit, trusted)
+        proxy = httpx.Proxy(route.proxy)
+        return httpcore.AsyncHTTPProxy(
+            httpcore.URL(str(proxy.url)),
+            proxy_auth=proxy.raw_auth,
+            ssl_context=trusted,
+            proxy_ssl_context=await self._context(Tls()) if proxy.url.scheme == "https" else None,
+            max_connections=self._limit,
+            max_keepalive_connections=self._limit,
+            keepalive_expiry=KEEPALIVE,
+            network_backend=Backend(),
+        )
+
+    async def _context(self, tls: Tls) -> ssl.SSLContext:
+        if tls not in self._contexts:
+            self._contexts[tls] = await finish(context, tls)
+        return self._contexts[tls]
+
+
+class _Stream(httpx.AsyncByteStream):
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
 

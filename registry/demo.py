@@ -18,7 +18,7 @@ from typing import cast
 
 from client.cache import Cache, Variant
 from client.display import Style, shown, size_text
-from client.pulling import pull_in
+from client.pulling import Options, pull_in
 from client.pushing import push_in
 from client.session import Session
 from ocispec.digest import Digest, Verifier
@@ -84,7 +84,7 @@ async def _pull(session: Session, cache: Cache, reference: Reference) -> None:
     runs_here = any(Platform.here().rank(each) is not None for each in sample.PLATFORMS)
     style = Style.BARS if sys.stdout.isatty() else Style.LINES
     with shown(style, sys.stdout, sys.stderr) as report:
-        await pull_in(session, cache, reference, None if runs_here else sample.PLATFORMS[0], report)
+        await pull_in(session, cache, reference, Options(None if runs_here else sample.PLATFORMS[0]), report)
     count = await finish(_verify, cache.root)
     print(f"verified: all {count} files in the cache have the content that their digests name\n")
     image = await cache.inspect(reference)

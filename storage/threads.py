@@ -24,7 +24,7 @@ async def acquire(release: Callable[[T], None], work: Callable[..., T], *args: o
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await _ended(running)
+        await ended(running)
         if not running.cancelled() and running.exception() is None:
             release(running.result())
         raise
@@ -42,7 +42,8 @@ def _keep(_result: object) -> None:
     """Nothing to release."""
 
 
-async def _ended(running: asyncio.Future[T]) -> None:
+async def ended(running: asyncio.Future[T]) -> None:
+    """Returns when `running` has ended, however often the caller is cancelled meanwhile."""
     while not running.done():
         try:
             await asyncio.wait({running})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from enum import Enum
 from typing import Any, Protocol
 
@@ -115,16 +114,15 @@ class _Zstd:
             raise ArchiveInvalid("its zstd content ends early")
 
 
-async def unpacked(pieces: AsyncGenerator[bytes, None], kind: Compression) -> AsyncGenerator[bytes, None]:
-    """Yields what compressed pieces give, in bounded memory; closes them.
+async def unpacked(pieces: AsyncIterator[bytes], kind: Compression) -> AsyncGenerator[bytes, None]:
+    """Yields what compressed pieces give, in bounded memory.
 
     Raises:
         ArchiveInvalid: they are not of that compression, or end early.
     """
     running = await finish(decoder, kind)
-    async with aclosing(pieces):
-        async for piece in pieces:
-            parts = running.decode(piece)
-            while (part := await finish(next, parts, None)) is not None:
-                yield part
+    async for piece in pieces:
+        parts = running.decode(piece)
+        while (part := await finish(next, parts, None)) is not None:
+            yield part
     running.close()

@@ -62,6 +62,10 @@ class ArchiveContent:
         """How the member is called."""
         return self._find(wanted.digest)[0]
 
+    def told(self, wanted: Descriptor) -> bool:
+        """Whether its digest comes from the config of a docker-archive, as the layer's diff id."""
+        return wanted.digest in self._known
+
     def member(self, name: str) -> Extent | None:
         """Returns where a member lies, None where there is none."""
         return self._places.find(name)

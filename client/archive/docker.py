@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from ocispec import strictjson
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, Verifier
 from ocispec.errors import ArchiveInvalid, DigestMismatch, LayerhouseError
-from ocispec.manifest import ImageConfig
+from ocispec.manifest import ImageConfig, Manifest
 from ocispec.mediatypes import OCI_CONFIG, OCI_MANIFEST
 from ocispec.members import as_list, as_object, as_string, folded
 from ocispec.reference import Reference
@@ -66,6 +66,20 @@ async def images(content: ArchiveContent, listed: bytes) -> tuple[tuple[str | No
         made = await maker.manifest(saved)
         found += [(name, made) for name in saved.names or (None,)]
     return tuple(found)
+
+
+def listed(images: Iterable[tuple[Reference, Manifest]]) -> list[dict[str, Any]]:
+    """Returns what manifest.json tells of images whose blobs lie as in an image layout: each image once, all its tags.
+
+    Names are whole: podman takes docker's short `busybox:1` for `localhost/busybox:1`.
+    """
+    found: dict[bytes, dict[str, Any]] = {}
+    for reference, manifest in images:
+        config, *layers = (f"blobs/{each.digest.algorithm}/{each.digest.hex}" for each in manifest.blobs)
+        entry = found.setdefault(manifest.raw, {"Config": config, "RepoTags": [], "Layers": layers})
+        if reference.tag:
+            entry["RepoTags"].append(f"{reference.name}:{reference.tag}")
+    return list(found.values())
 
 
 def _read(listed: bytes) -> list[Saved]:
@@ -138,7 +152,7 @@ async def _measured(name: str, place: Extent, kind: Compression, diff_id: Digest
                 await finish(packed.update, piece)
                 yield piece
 
-    async with aclosing(unpacked(hashed(), kind)) as pieces:
+    async with aclosing(hashed()) as read, aclosing(unpacked(read, kind)) as pieces:
         async for piece in pieces:
             await finish(plain.update, piece)
     if not plain.verified():

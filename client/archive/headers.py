@@ -66,10 +66,10 @@ def entries() -> Generator[int | Entry, bytes, None]:
         ArchiveInvalid: no tar, or one that ends in the middle of a header.
     """
     names: dict[str, str] = {}
-    while True:
-        block = yield BLOCK
-        if block in (b"", _END):
-            return
+    block = yield BLOCK
+    if not block:
+        raise ArchiveInvalid("expected an archive, it is empty")
+    while block not in (b"", _END):
         info = _header(block)
         if info.type in _PAX or info.type in _LONG or info.type == tarfile.XGLTYPE:
             body = yield padded(_extended(info))
@@ -79,13 +79,14 @@ def entries() -> Generator[int | Entry, bytes, None]:
         else:
             yield _entry(info, names)
             names = {}
+        block = yield BLOCK
 
 
 def _header(block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except tarfile.HeaderError as error:
-        raise ArchiveInvalid(f"expected a tar header, got none: {error}") from error
+        raise ArchiveInvalid(f"expected a tar (plain, gzip or zstd), found no header of one: {error}") from error
     if info.type in _REFUSED:
         raise ArchiveInvalid(f"{info.name[:200]!r}: {_REFUSED[info.type]} are not supported")
     if info.size < 0:

@@ -38,6 +38,12 @@ async def images_in(content: ArchiveContent) -> Images:
     return await docker.images(content, listed)
 
 
+def entry_of(reference: Reference, top: Descriptor) -> Descriptor:
+    """Returns what index.json tells of an image: the whole name twice, as engines and as skopeo look for it."""
+    names = {CONTAINERD_NAME: str(reference), REF_NAME: str(reference)}
+    return replace(top, annotations={**top.annotations, **names})
+
+
 def _entries(raw: bytes) -> Images:
     try:
         index = Manifest.parse(raw)

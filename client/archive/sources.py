@@ -92,6 +92,6 @@ async def _tar(path: Path, plain: Path) -> Source:
 async def _unpack(path: Path, kind: Compression, target: Path) -> None:
     size = (await finish(path.stat)).st_size
     with naming(str(path)), storage_errors(target), await finish(target.open, "xb") as file:
-        async with aclosing(unpacked(Extent(path, 0, size).pieces(), kind)) as pieces:
+        async with aclosing(Extent(path, 0, size).pieces()) as packed, aclosing(unpacked(packed, kind)) as pieces:
             async for piece in pieces:
                 await finish(file.write, piece)

@@ -2,51 +2,154 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.commands.common import CacheFolder, cache_at, parsed, run, table
+from client.commands.common import CacheFolder, Json, cache_at, end, platform_of, run, table
 
 if TYPE_CHECKING:
-    from client.cache import Cache, CachedImage
-    from ocispec.reference import Reference
+    from client.cache import Cache, CachedImage, Variant
+    from ocispec.platform import Platform
 
 # ruff: noqa: PLC0415 - see client.commands.common
 
 app = typer.Typer()
 
 CachedReference = Annotated[str, typer.Argument(metavar="REF", help="An image in the cache.")]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="Which image, where the cache has several under the name.  [default: the one for this machine]",
+    ),
+]
 
 
 @app.command()
-def images(cache: CacheFolder = None) -> None:
-    """List what the cache holds."""
-    run(lambda: _images(cache_at(cache)))
+def images(
+    *,
+    cache: CacheFolder = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the names alone.")] = False,
+    json: Json = False,
+) -> None:
+    """List the images in the cache.
+
+    SHARED is how much of an image's SIZE other images of the cache have as well.
+    """
+    if quiet and json:
+        raise typer.BadParameter("--quiet and --json exclude each other")
+    run(lambda: _images(cache_at(cache), _names if quiet else _images_json if json else _images_table))
 
 
 @app.command()
-def inspect(reference: CachedReference, cache: CacheFolder = None) -> None:
+def inspect(
+    reference: CachedReference,
+    *,
+    platform: VariantOption = None,
+    config: Annotated[bool, typer.Option("--config", help="Print the image's config, byte for byte.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Print the image's manifest, byte for byte.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print what the name points at, an index or a manifest, byte for byte.")
+    ] = False,
+    cache: CacheFolder = None,
+) -> None:
     """Show an image in the cache as JSON: digests, sizes, config, and what made each layer."""
-    name = parsed(reference)
-    run(lambda: _inspect(cache_at(cache), name))
+    if config + manifest + raw > 1:
+        raise typer.BadParameter("--config, --manifest and --raw exclude each other")
+    wanted, kind = platform_of(platform), "config" if config else "manifest" if manifest else "raw" if raw else "all"
+    run(lambda: _inspect(cache_at(cache), reference, wanted, kind))
 
 
-async def _images(cache: Cache) -> None:
-    rows: list[tuple[str, ...]] = [("NAME", "DIGEST", "PLATFORM", "SIZE")]
-    for image in await cache.images():
-        rows += _rows(image)
+async def cached(cache: Cache, reference: str) -> CachedImage:
+    """Returns an image of the cache; what is no image's name ends the command with status 2."""
+    from ocispec.errors import DigestInvalid, NameInvalid, TagInvalid
+
+    try:
+        return await cache.inspect(reference)
+    except (NameInvalid, TagInvalid, DigestInvalid) as error:
+        end(error.message, 2)
+
+
+async def _images(cache: Cache, show: Callable[[Sequence[CachedImage]], None]) -> None:
+    show(await cache.images())
+
+
+def _names(found: Sequence[CachedImage]) -> None:
+    from client.wording import one_line
+
+    for each in found:
+        typer.echo(one_line(each.name))
+
+
+def _images_json(found: Sequence[CachedImage]) -> None:
+    from client.cache import shared_bytes
+
+    dump([_image_json(image, shared) for image, shared in zip(found, shared_bytes(found), strict=True)])
+
+
+def _image_json(image: CachedImage, shared: Sequence[int]) -> dict[str, Any]:
+    variants = [
+        {
+            "platform": str(each.platform) if each.platform else None,
+            "digest": str(each.digest),
+            "created": each.config.created if each.config else None,
+            "layers": len(each.layers),
+            "size": each.size,
+            "shared": common,
+        }
+        for each, common in zip(image.variants, shared, strict=True)
+    ]
+    return {"name": image.name, "digest": str(image.digest), "mediaType": image.media_type, "images": variants}
+
+
+def _images_table(found: Sequence[CachedImage]) -> None:
+    from client.cache import shared_bytes
+    from client.wording import one_line
+
+    rows: list[tuple[str, ...]] = [("NAME", "DIGEST", "PLATFORM", "LAYERS", "SIZE", "SHARED")]
+    for image, shared in zip(found, shared_bytes(found), strict=True):
+        rows += [(one_line(image.name), image.digest.short, *each) for each in _rows(image, shared)]
     table(rows)
 
 
-def _rows(image: CachedImage) -> list[tuple[str, ...]]:
+def _rows(image: CachedImage, shared: Sequence[int]) -> Sequence[tuple[str, ...]]:
     from client.display import size_text
 
-    found = [(str(each.platform or "-"), size_text(each.size)) for each in image.variants]
-    return [(image.name, image.digest.short, *each) for each in found or [("-", "not whole")]]
+    rows = [
+        (platform_text(each), str(len(each.layers)), size_text(each.size), size_text(common))
+        for each, common in zip(image.variants, shared, strict=True)
+    ]
+    return rows or [("-", "-", "not whole", "-")]
 
 
-async def _inspect(cache: Cache, reference: Reference) -> None:
+async def _inspect(cache: Cache, reference: str, platform: Platform | None, kind: str) -> None:
+    from dataclasses import replace
+
+    from client.cache import chosen
+
+    image = await cached(cache, reference)
+    if kind == "all":
+        dump((replace(image, variants=(chosen(image, platform),)) if platform else image).to_json())
+        return
+    variant = chosen(image, platform)
+    if kind == "raw":
+        data = await cache.layout.read(image.digest)
+    elif kind == "manifest":
+        data = variant.manifest.raw
+    else:
+        data = variant.config.raw if variant.config else b""
+    typer.echo(data, nl=False)
+
+
+def platform_text(image: Variant) -> str:
+    return str(image.platform or "-")
+
+
+def dump(value: Any) -> None:
+    """Prints JSON."""
     from json import dumps
 
-    typer.echo(dumps((await cache.inspect(reference)).to_json(), indent=2))
+    typer.echo(dumps(value, indent=2))

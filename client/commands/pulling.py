@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,9 +23,11 @@ from client.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from client.cache import Cache
     from client.display import Style
+    from client.progress import Event, Pulled, Report
+    from client.pulling import Options
     from client.session import Session
-    from ocispec.platform import Platform
     from ocispec.reference import Reference
 
 # ruff: noqa: PLC0415 - see client.commands.common
@@ -43,6 +44,12 @@ def pull(
     per_host: PerHost = 6,
     cache: CacheFolder = None,
     mirror: Mirrors = None,
+    all_platforms: Annotated[
+        bool, typer.Option("--all-platforms", help="Fetch the images for all platforms, and all else the index names.")
+    ] = False,
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Fetch layers that lie outside the registry, from where they say.")
+    ] = False,
     plain_http: PlainHttp = False,
     insecure: Insecure = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the digest alone.")] = False,
@@ -55,21 +62,64 @@ def pull(
     """
     if quiet and json:
         raise typer.BadParameter("--quiet and --json exclude each other")
-    names, wanted = [parsed(each) for each in references], platform_of(platform)
+    if platform and all_platforms:
+        raise typer.BadParameter("--platform and --all-platforms exclude each other")
+    names = [parsed(each) for each in references]
+    on = platform_of(platform)
     session = opened(plain_http=plain_http, insecure=insecure, mirrors=mirror, jobs=jobs, per_host=per_host)
-    run(lambda: _pull(session, names, wanted, cache, _style(quiet=quiet, json=json)))
+
+    async def work() -> None:
+        from client.pulling import Options
+
+        options = Options(on, all_platforms, foreign)
+        await _pull(session, names, options, cache_at(cache), _style(quiet=quiet, json=json))
+
+    run(work)
 
 
-async def _pull(
-    session: Session, names: list[Reference], platform: Platform | None, cache: Path | None, style: Style
-) -> None:
+async def _pull(session: Session, names: list[Reference], options: Options, cache: Cache, style: Style) -> None:
     from client.display import shown
     from client.pulling import pull_in
+    from client.tasks import side_by_side
 
     with shown(style, sys.stdout, sys.stderr) as report:
+        session.report = report
+
+        ordered = _Ordered(report, len(names))
+
+        async def one(item: tuple[int, Reference]) -> None:
+            await pull_in(session, cache, item[1], options, ordered.of(item[0]))
+
         async with session:
-            for name in names:
-                await pull_in(session, cache_at(cache), name, platform, report)
+            await side_by_side(one, list(enumerate(names)), session.jobs)
+
+
+class _Ordered:
+    """Lets images come side by side, and their last events in the order in which they were named: scripts rely on it.
+
+    What else is told passes at once.
+    """
+
+    def __init__(self, report: Report, count: int) -> None:
+        self._report = report
+        self._last: list[Pulled | None] = [None] * count
+        self._told = 0
+
+    def of(self, number: int) -> Report:
+        """Gives what hears of the image with that number."""
+
+        def hear(event: Event) -> None:
+            from client.progress import Pulled
+
+            if not isinstance(event, Pulled):
+                self._report(event)
+                return
+            self._last[number] = event
+            while self._told < len(self._last) and (next_one := self._last[self._told]):
+                self._report(next_one)
+                self._told += 1
+
+        return hear
 
 
 def _style(*, quiet: bool, json: bool) -> Style:

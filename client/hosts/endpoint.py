@@ -19,7 +19,7 @@ class Endpoint:
         repository: the name the repository has there.
         login: under which host credentials for it are looked up; `docker.io` for Docker Hub.
         namespace: value of the query `ns`, which tells a mirror of many registries which one is meant.
-        headers: sent with every request.
+        headers: sent with every request; never shown, since they may hold secrets.
         mirror: whether it only stands in for the registry.
         resolves: whether it may be asked what a tag stands for.
         serves: whether it may be asked for content by digest.
@@ -31,7 +31,7 @@ class Endpoint:
     repository: RepositoryName
     login: str
     namespace: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     mirror: bool = False
     resolves: bool = True
     serves: bool = True
@@ -52,6 +52,14 @@ class Tls:
     identities: tuple[tuple[Path, Path], ...] = ()
     verified: bool = True
 
+    def joined(self, other: Tls) -> Tls:
+        """Returns what both tell: the files of both, and unverified where one says so."""
+        return Tls(
+            tuple(dict.fromkeys((*self.authorities, *other.authorities))),
+            tuple(dict.fromkeys((*self.identities, *other.identities))),
+            verified=self.verified and other.verified,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -59,7 +67,7 @@ class Route:
 
     Attributes:
         tls: for https.
-        proxy: URL of the proxy with its credentials, if any; never shown.
+        proxy: `http[s]://[user[:password]@]host:port` of the proxy, if any; never shown.
     """
 
     tls: Tls = Tls()

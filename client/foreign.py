@@ -1,0 +1,38 @@
+"""Foreign layers, which lie outside the registry ("non-distributable", image-spec layer.md)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from client.api import expect
+from client.exchange import Request, Send
+from client.remote import Body, body_of
+from ocispec.digest import Digest
+from ocispec.errors import BlobUnknown, ResponseInvalid
+from ocispec.headers import ByteRange
+
+
+class ForeignSource:
+    """`client.transfer.Source` of one address, asked without any access.
+
+    Raises:
+        ResponseInvalid: the address is neither http nor https.
+    """
+
+    def __init__(self, url: str, send: Send) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ResponseInvalid(f"foreign layer: {url[:200]!r} is neither http nor https")
+        self._url = url
+        self._send = send
+        self.host = parts.netloc
+
+    @asynccontextmanager
+    async def part(self, digest: Digest, span: ByteRange | None = None, *, mirrors: bool = True) -> AsyncIterator[Body]:
+        del digest, mirrors
+        async with self._send(Request("GET", self._url, {"Range": str(span)} if span else {})) as response:
+            if not (span and response.status == 206):
+                await expect(response, 200, BlobUnknown)
+            yield body_of(response, span)

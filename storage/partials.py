@@ -1,0 +1,266 @@
+"""Blobs that arrive in parts, in any order, and go on where they ended.
+
+<root>/.partial/<algorithm>/<hex>/data    the bytes, each at its place; locked (flock) by the one who fetches them
+<root>/.partial/<algorithm>/<hex>/parts   a line `offset length` for each part that came whole
+
+The record is written after the part, so that after `kill -9` it names nothing that is not there. After a power loss it
+may: the digest of the whole decides, and a blob that fails it is fetched again from its first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ocispec.digest import Digest, Verifier
+from ocispec.errors import DigestMismatch
+from storage import durable
+from storage.extents import Extents
+from storage.ingest import storage_errors
+from storage.threads import acquire, finish
+
+FOLDER = ".partial"
+QUARANTINE = ".quarantine"
+# What a part may lose at `kill -9`: so much is written between two lines of the record.
+RECORD_EVERY = 8 * 1024 * 1024
+LOCK_POLL = 0.05
+_PIECE = 1024 * 1024
+# How much one part may hash of what others brought before it takes its own next bytes.
+_CATCH_UP = 4 * _PIECE
+
+
+class Partial:
+    """One blob on its way, held by this task alone.
+
+    Bytes are given by worker threads (`Part.take`), several at once for different parts. They are hashed in their order
+    while they come; what came too early is read back once its turn has come.
+
+    Attributes:
+        size: of the whole, in bytes.
+        came: how many bytes of it are here.
+    """
+
+    def __init__(self, folder: Path, digest: Digest, size: int, fd: int) -> None:
+        self.size = size
+        self._folder = folder
+        self._digest = digest
+        self._fd = fd
+        self._extents = Extents()
+        self._changing = threading.Lock()
+        self._hashing = threading.Lock()
+        self._verifier = Verifier(digest)
+        with storage_errors(folder):
+            self._recorded = os.open(folder / "parts", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._restore()
+
+    @property
+    def came(self) -> int:
+        return self._extents.total
+
+    def missing(self, limit: int) -> list[tuple[int, int]]:
+        """Returns offset and length of all that is not here, in pieces of at most `limit` bytes."""
+        with self._changing:
+            gaps = self._extents.gaps(self.size)
+        return [(at, min(limit, end - at)) for start, end in gaps for at in range(start, end, limit)]
+
+    def part(self, offset: int) -> Part:
+        """Returns what takes the bytes from `offset` on."""
+        return Part(self, offset)
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Writes bytes at their place, in a worker thread; raises StorageFull, StorageError."""
+        with storage_errors(self._folder):
+            rest, at = data, offset
+            while rest:
+                count = os.pwrite(self._fd, rest, at)
+                rest, at = rest[count:], at + count
+        with self._changing:
+            self._extents.add(offset, offset + len(data))
+        self._hash(data, offset)
+
+    def record(self, offset: int, length: int) -> None:
+        """Enters a part that came whole, in a worker thread."""
+        if length:
+            with storage_errors(self._folder):
+                os.write(self._recorded, b"%d %d\n" % (offset, length))
+
+    def clear(self) -> None:
+        """Forgets all that came, in a worker thread, while no part is on its way."""
+        with storage_errors(self._folder):
+            os.ftruncate(self._recorded, 0)
+            os.ftruncate(self._fd, 0)
+        self._extents, self._verifier = Extents(), Verifier(self._digest)
+
+    def verify(self) -> None:
+        """Hashes what is not hashed yet, in a worker thread; raises DigestMismatch."""
+        while self._verifier.size < self.size:
+            self._catch_up(self.size)
+        if not self._verifier.verified():
+            raise DigestMismatch(f"expected {self._digest}, its content hashes to {self._verifier.actual}")
+
+    def move(self, target: Path, folders: durable.DurableFolders) -> None:
+        """Puts the bytes, durably, where `target` says, and leaves nothing here; in a worker thread."""
+        with storage_errors(target):
+            os.fsync(self._fd)
+            durable.move(self._folder / "data", target, folders)
+        self.discard()
+
+    def discard(self) -> None:
+        """Removes what came; in a worker thread."""
+        with storage_errors(self._folder):
+            for name in ("parts", "data"):
+                (self._folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another one waits in it already
+                self._folder.rmdir()
+
+    def close(self) -> None:
+        os.close(self._recorded)
+        os.close(self._fd)
+
+    def _hash(self, data: memoryview, offset: int) -> None:
+        # Whoever does not get the lock leaves his bytes to those who come later.
+        if not self._hashing.acquire(blocking=False):
+            return
+        try:
+            if offset == self._verifier.size:
+                self._verifier.update(data)
+            else:
+                self._catch_up(_CATCH_UP)
+        finally:
+            self._hashing.release()
+
+    def _catch_up(self, limit: int) -> None:
+        with self._changing:
+            end = min(self._extents.end_of(self._verifier.size), self._verifier.size + limit)
+        with storage_errors(self._folder):
+            while self._verifier.size < end:
+                piece = os.pread(self._fd, min(_PIECE, end - self._verifier.size), self._verifier.size)
+                if not piece:
+                    raise DigestMismatch(f"expected {self.size} bytes, {self._folder / 'data'} ends before")
+                self._verifier.update(piece)
+
+    def _restore(self) -> None:
+        written = os.fstat(self._fd).st_size
+        for line in os.pread(self._recorded, 16 * _PIECE, 0).decode("ascii", "replace").splitlines():
+            with contextlib.suppress(ValueError):
+                offset, length = map(int, line.split())
+                if offset >= 0 and length > 0 and offset + length <= min(written, self.size):
+                    self._extents.add(offset, offset + length)
+
+
+class Part:
+    """Takes consecutive bytes of a blob, and keeps the record of them.
+
+    Attributes:
+        at: offset of the next byte.
+    """
+
+    def __init__(self, blob: Partial, offset: int) -> None:
+        self.at = offset
+        self._blob = blob
+        self._recorded = offset
+
+    def take(self, data: memoryview) -> None:
+        """Takes the next bytes, in a worker thread.
+
+        Raises:
+            DigestMismatch: more bytes came than the blob has.
+            StorageFull, StorageError: they cannot be written.
+        """
+        if self.at + len(data) > self._blob.size:
+            raise DigestMismatch(f"more than the expected {self._blob.size} bytes came")
+        self._blob.write(data, self.at)
+        self.at += len(data)
+        if self.at - self._recorded >= RECORD_EVERY:
+            self.close()
+
+    def restart(self) -> None:
+        """Goes back to the first byte of the blob: the host sends it from there."""
+        self.at = self._recorded = 0
+
+    def close(self) -> None:
+        """Records what came, in a worker thread."""
+        self._blob.record(self._recorded, self.at - self._recorded)
+        self._recorded = self.at
+
+
+class Partials:
+    """The partial blobs of one image layout."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders = durable.DurableFolders(root)
+
+    @asynccontextmanager
+    async def opened(self, digest: Digest, size: int) -> AsyncIterator[Partial]:
+        """Opens a blob's partial, waiting while another task or process holds it.
+
+        Whoever waited has to look whether the blob is whole by now. Leaving, by cancellation too, keeps what came.
+
+        Raises:
+            StorageFull, StorageError: it cannot be opened.
+        """
+        folder = folder_of(self._root, digest)
+        # A file's lock tells nobody when it is free.
+        while (fd := await acquire(_close, _locked, folder, self._folders)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(LOCK_POLL)
+        partial = await acquire(Partial.close, _made, folder, digest, size, fd)
+        try:
+            yield partial
+        finally:
+            partial.close()
+
+    def held(self, digest: Digest) -> int:
+        """Returns how many bytes of the disk a blob's partial takes; call it in a worker thread."""
+        with contextlib.suppress(FileNotFoundError):
+            return (folder_of(self._root, digest) / "data").stat().st_blocks * 512
+        return 0
+
+    async def keep(self, partial: Partial, target: Path) -> None:
+        """Puts a verified blob in its place, durably, and leaves no partial; raises StorageFull, StorageError."""
+        await finish(partial.move, target, self._folders)
+
+    async def quarantine(self, partial: Partial, digest: Digest) -> None:
+        """Moves bytes that are not those of the digest to where nothing serves them."""
+        await finish(partial.move, quarantine_of(self._root, digest), self._folders)
+
+
+def folder_of(root: Path, digest: Digest) -> Path:
+    return root / FOLDER / digest.algorithm / digest.hex
+
+
+def quarantine_of(root: Path, digest: Digest) -> Path:
+    return root / QUARANTINE / digest.algorithm / digest.hex
+
+
+def _locked(folder: Path, folders: durable.DurableFolders) -> int | None:
+    """Opens and locks the data; None where another one holds it, or has just moved it away."""
+    with storage_errors(folder), contextlib.suppress(BlockingIOError, FileNotFoundError):
+        folders.ensure(folder)
+        fd = os.open(folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with contextlib.ExitStack() as closing:
+            closing.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(folder / "data")):  # noqa: PTH116 - beside fstat
+                closing.pop_all()
+                return fd
+    return None
+
+
+def _made(folder: Path, digest: Digest, size: int, fd: int) -> Partial:
+    try:
+        return Partial(folder, digest, size, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _close(fd: int | None) -> None:
+    if fd is not None:
+        os.close(fd)
