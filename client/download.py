@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from client.api import within
-from client.progress import LayerDone, LayerProgress, LayerSkipped, LayerStarted, Report
+from client.progress import LayerDone, LayerProgress, LayerSkipped, LayerStarted, Report, silent
 from client.remote import Remote
 from client.retrying import Patience
 from client.slots import Slots
+from client.tasks import side_by_side
 from client.transfer import Source, Transfer
 from ocispec.descriptor import Descriptor
 from ocispec.errors import BlobUnknown, DigestMismatch, StorageFull
@@ -48,6 +49,20 @@ class Downloads:
         self._patience = patience
         self._report = report
         self._foreign = foreign
+
+    async def fetch_all(self, remote: Remote, wanted: Collection[Descriptor], told: Collection[Descriptor]) -> int:
+        """Fetches blobs side by side, and tells of those in `told`; returns how many bytes came, see `fetch`."""
+        shown = {each.digest for each in told}
+        quiet = Downloads(self._layout, self._slots, self._patience, silent, self._foreign)
+        fetched = 0
+
+        async def one(blob: Descriptor) -> None:
+            nonlocal fetched
+            came = await (self if blob.digest in shown else quiet).fetch(remote, blob)
+            fetched += came
+
+        await side_by_side(one, wanted, self._slots.total)
+        return fetched
 
     async def fetch(self, remote: Remote, wanted: Descriptor) -> int:
         """Fetches one blob, goes on where an earlier try ended, verifies it, and puts it into the layout.

@@ -13,7 +13,6 @@ from client.foreign import ForeignSource
 from client.progress import LayerDone, Pulled, Report, Resolved, silent
 from client.resolving import CachedSource, RemoteSource, Resolution, Source, choose
 from client.session import JOBS, PER_HOST, Session
-from client.tasks import side_by_side
 from ocispec.descriptor import Descriptor
 from ocispec.errors import StorageFull
 from ocispec.mediatypes import is_foreign
@@ -136,18 +135,10 @@ async def pull_in(session: Session, cache: Cache, reference: Reference, options:
     await layout.purge(_LEFT_BY_A_CRASH)
     plan = await _plan(reference, CachedSource(reference, layout, remote), options)
     report(Resolved(reference, plan.root.descriptor.digest, plan.platform, len(plan.layers), plan.size))
-    missing = await _missing(plan, layout, report)
-    shown, quiet = (_downloads(session, layout, options, each) for each in (report, silent))
-    layers = {each.digest for each in plan.layers}
-    fetched = 0
-
-    async def fetch(wanted: Descriptor) -> None:
-        nonlocal fetched
-        came = await (shown if wanted.digest in layers else quiet).fetch(remote, wanted)
-        fetched += came
-
-    await side_by_side(fetch, missing, session.jobs)
-    await _commit(plan, layout)
+    async with layout.in_use():
+        missing = await _missing(plan, layout, report)
+        fetched = await _downloads(session, layout, options, report).fetch_all(remote, missing, plan.layers)
+        await _commit(plan, layout)
     root, image = plan.root.descriptor.digest, plan.image.descriptor.digest
     pulled = Pulled(reference, root, image, plan.platform, fetched, plan.size)
     report(pulled)

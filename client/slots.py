@@ -17,6 +17,7 @@ class Slots:
     """
 
     def __init__(self, total: int, per_host: int) -> None:
+        self.total = total
         self.per_host = min(per_host, total)
         self._sharing = 0
         self._all = asyncio.Semaphore(total)

@@ -53,8 +53,13 @@ def opened(
     per_host: int | None = None,
 ) -> Session:
     """Returns a session, to be entered, with the options of a command."""
+    import sys
+
     from client import session
 
+    # httpx takes in all of its own command line where it can, which lasts longer than all else of it. It has a way to
+    # do without, taken where the import fails; in a process that is a command of ours, nobody misses it.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     return session.Session(
         jobs=jobs or session.JOBS,
         per_host=per_host or session.PER_HOST,
