@@ -20,6 +20,9 @@ from storage.threads import ended
 
 BUFFER = 1024 * 1024
 KEEPALIVE = 30.0
+# A host that sends less than this, in bytes a second, for so many seconds counts as one that sends nothing.
+SLOWEST = 1024
+PATIENCE = 60.0
 
 # Takes the next bytes of a body, in a worker thread; the buffer is used again after it returns.
 Sink: TypeAlias = Callable[[memoryview], None]
@@ -154,7 +157,7 @@ class Body:
 
     def _fill(self, view: memoryview, silence: float) -> tuple[int, Exception | None]:
         """Returns how many bytes came, and why no more did."""
-        filled = 0
+        filled, began = 0, time.monotonic()
         while filled < len(view):
             try:
                 count = self._stream.receive_into(view[filled:], silence)
@@ -163,6 +166,9 @@ class Body:
             if count == 0:
                 return filled, httpcore.ReadError("the connection was closed")
             filled += count
+            waited = time.monotonic() - began
+            if waited > PATIENCE and filled < SLOWEST * waited:
+                return filled, httpcore.ReadTimeout(f"only {filled} bytes came in {waited:.0f} s")
         return filled, None
 
     def _plain_size(self) -> int | None:

@@ -267,8 +267,10 @@ def body_of(response: Response, span: ByteRange | None) -> Body:
         found = ContentRange.parse(given)
     except GrammarError as error:
         raise ResponseInvalid(error.message) from error
-    if (found.first, found.last) != (span.first, span.last):
-        raise ResponseInvalid(f"asked for {span}, the answer says Content-Range: {given[:80]!r}")
+    length = response.headers.get("content-length")
+    exact = (found.first, found.last) == (span.first, span.last)
+    if not exact or (length and length != str((found.last or 0) - (found.first or 0) + 1)):
+        raise ResponseInvalid(f"asked for {span}, the answer has Content-Range {given[:80]!r}, {length!r:.20} bytes")
     return Body(found.first or 0, partial=True, response=response)
 
 

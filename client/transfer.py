@@ -104,10 +104,10 @@ class Transfer:
             await self._answered.wait()
         while self._todo:
             offset, length = self._todo.popleft()
-            await self._fetch(_Span(self._partial.part(offset), offset + length))
+            await self._fetch(_Span(self._partial.part(offset, offset + length)))
 
     async def _stream(self) -> None:
-        await self._fetch(_Span(self._partial.part(0), self._partial.size, whole=True))
+        await self._fetch(_Span(self._partial.part(0, self._partial.size), whole=True))
 
     async def _fetch(self, span: _Span) -> None:
         """Brings a span up to its end, in as many tries as make progress."""
@@ -122,17 +122,17 @@ class Transfer:
                     raise
 
         try:
-            while part.at < span.end:
+            while part.at < part.end:
                 await self._patience.run(self._source.host, rest)
         finally:
             await finish(part.close)
 
     async def _once(self, span: _Span) -> None:
-        wanted = None if span.whole and span.part.at == 0 else ByteRange(span.part.at, span.end - 1)
+        wanted = None if span.whole and span.part.at == 0 else ByteRange(span.part.at, span.part.end - 1)
         async with self._slots.one(self._source.host):
             try:
                 async with self._source.part(self._digest, wanted, mirrors=self._mirrors) as body:
-                    self._settle(span, body)
+                    await self._settle(span, body)
                     await self._poured(span, body)
             except RangeInvalid as error:
                 raise self._cut(span, "the host has no more") from error
@@ -140,7 +140,7 @@ class Transfer:
                 if span.whole:
                     raise
                 raise NoRangesError from error
-        if span.part.at < span.end:
+        if span.part.at < span.part.end:
             raise self._cut(span, "the host sent no more")
 
     async def _poured(self, span: _Span, body: Body) -> None:
@@ -152,23 +152,22 @@ class Transfer:
     def _cut(self, span: _Span, cause: str) -> ContentTruncated:
         return ContentTruncated(f"ended after {span.part.at} of {self._partial.size} bytes: {cause}")
 
-    def _settle(self, span: _Span, body: Body) -> None:
+    async def _settle(self, span: _Span, body: Body) -> None:
         """Decides what an answer is good for."""
         if not body.partial and not span.whole:
             if self._answered.is_set():
                 raise NoRangesError
             # The host sends all of it: take that, and leave nothing for the others.
             self._todo.clear()
-            span.whole, span.end = True, self._partial.size
+            span.whole = True
         if not body.partial:
-            span.part.restart()
+            await finish(span.part.restart)
         self._answered.set()
 
 
 @dataclass(slots=True)
 class _Span:
-    """What one worker is to bring: up to `end`, exactly that or, where it is the whole, whatever the host gives."""
+    """What one worker is to bring: exactly that part or, where it is the whole blob, whatever the host gives of it."""
 
     part: Part
-    end: int
     whole: bool = False

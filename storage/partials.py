@@ -61,7 +61,8 @@ class Partial:
 
     @property
     def came(self) -> int:
-        return self._extents.total
+        with self._changing:
+            return self._extents.total
 
     def missing(self, limit: int) -> list[tuple[int, int]]:
         """Returns offset and length of all that is not here, in pieces of at most `limit` bytes."""
@@ -69,9 +70,9 @@ class Partial:
             gaps = self._extents.gaps(self.size)
         return [(at, min(limit, end - at)) for start, end in gaps for at in range(start, end, limit)]
 
-    def part(self, offset: int) -> Part:
-        """Returns what takes the bytes from `offset` on."""
-        return Part(self, offset)
+    def part(self, offset: int, end: int) -> Part:
+        """Returns what takes the bytes from `offset` up to `end`."""
+        return Part(self, offset, end)
 
     def write(self, data: memoryview, offset: int) -> None:
         """Writes bytes at their place, in a worker thread; raises StorageFull, StorageError."""
@@ -159,10 +160,12 @@ class Part:
 
     Attributes:
         at: offset of the next byte.
+        end: offset behind the last byte; what lies there belongs to others, and may be hashed already.
     """
 
-    def __init__(self, blob: Partial, offset: int) -> None:
+    def __init__(self, blob: Partial, offset: int, end: int) -> None:
         self.at = offset
+        self.end = end
         self._blob = blob
         self._recorded = offset
 
@@ -173,16 +176,20 @@ class Part:
             DigestMismatch: more bytes came than the blob has.
             StorageFull, StorageError: they cannot be written.
         """
-        if self.at + len(data) > self._blob.size:
-            raise DigestMismatch(f"more than the expected {self._blob.size} bytes came")
+        if self.at + len(data) > self.end:
+            raise DigestMismatch(f"more than the expected {self.end} of {self._blob.size} bytes came")
         self._blob.write(data, self.at)
         self.at += len(data)
         if self.at - self._recorded >= RECORD_EVERY:
             self.close()
 
     def restart(self) -> None:
-        """Goes back to the first byte of the blob: the host sends it from there."""
-        self.at = self._recorded = 0
+        """Becomes the whole blob, of which nothing is here, in a worker thread: the host sends it from its first byte.
+
+        What came before must not stay beside it: it is hashed already, and what comes now may differ.
+        """
+        self._blob.clear()
+        self.at, self.end, self._recorded = 0, self._blob.size, 0
 
     def close(self) -> None:
         """Records what came, in a worker thread."""
