@@ -78,7 +78,8 @@ class Remote:
         self._patience = patience
         self._told = told
         self._apis: Sequence[Api] = ()
-        self._given_up: set[Api] = set()
+        # Endpoints that are not asked again: for anything, or for what they do not have.
+        self._given_up: set[Api | tuple[Api, Tag | Digest]] = set()
         self._moved: dict[tuple[Api, Digest], str] = {}
 
     @property
@@ -232,14 +233,13 @@ class Remote:
         found = [each for each in await self.endpoints() if mirrors or not each.endpoint.mirror]
         *others, last = [each for each in found if each.endpoint.resolves or not by_tag or not each.endpoint.mirror]
         for api in others:
-            if api in self._given_up or not (api.endpoint.serves or by_tag):
+            if {api, (api, target)} & self._given_up or not (api.endpoint.serves or by_tag):
                 continue
             try:
                 with within(f"{self.place(target)} at {api.endpoint.host}"):
                     return await ask(api)
             except LayerhouseError as error:
-                if isinstance(error, HostUnreachable):
-                    self._given_up.add(api)
+                self._given_up.add(api if isinstance(error, HostUnreachable) else (api, target))
                 self._told(f"{error.message}; going on with the next")
         with within(self._place_at(target, last)):
             asked = partial(ask, last)

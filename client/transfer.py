@@ -137,9 +137,12 @@ class Transfer:
             except RangeInvalid as error:
                 raise self._cut(span, "the host has no more") from error
             except ResponseInvalid as error:
-                if span.whole:
+                if wanted is None:
                     raise
-                raise NoRangesError from error
+                if not span.whole:
+                    raise NoRangesError from error
+                await finish(span.part.restart)
+                raise self._cut(span, error.message) from error
         if span.part.at < span.part.end:
             raise self._cut(span, "the host sent no more")
 
