@@ -116,14 +116,14 @@ class _Maker:
         return Descriptor(OCI_MANIFEST, digest, len(made))
 
     async def _config(self, name: str) -> tuple[bytes, ImageConfig]:
-        raw = await self._content.document(name)
-        if raw is None:
+        raw, place = await self._content.document(name), self._content.member(name)
+        if raw is None or place is None:
             raise ArchiveInvalid(f"{name}: expected an image's config, it is missing")
         try:
             config = ImageConfig.parse(raw)
         except LayerhouseError as error:
             raise ArchiveInvalid(f"{name}: {error.message}") from error
-        self._content.make(Digest.of(raw), raw)
+        self._content.know(Digest.of(raw), name, place)
         return raw, config
 
     async def _layer(self, name: str, diff_id: Digest) -> Descriptor:

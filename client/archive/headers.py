@@ -69,8 +69,10 @@ def entries() -> Generator[int | Entry, bytes, None]:
     block = yield BLOCK
     if not block:
         raise ArchiveInvalid("expected an archive, it is empty")
+    start = "expected a tar (plain, gzip or zstd), found no header of one"
     while block not in (b"", _END):
-        info = _header(block)
+        info = _header(block, start)
+        start = "expected a member or the end, found no header of one"
         if info.type in _PAX or info.type in _LONG or info.type == tarfile.XGLTYPE:
             body = yield padded(_extended(info))
             if len(body) < padded(info.size):
@@ -82,11 +84,11 @@ def entries() -> Generator[int | Entry, bytes, None]:
         block = yield BLOCK
 
 
-def _header(block: bytes) -> tarfile.TarInfo:
+def _header(block: bytes, otherwise: str) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except tarfile.HeaderError as error:
-        raise ArchiveInvalid(f"expected a tar (plain, gzip or zstd), found no header of one: {error}") from error
+        raise ArchiveInvalid(f"{otherwise}: {error}") from error
     if info.type in _REFUSED:
         raise ArchiveInvalid(f"{info.name[:200]!r}: {_REFUSED[info.type]} are not supported")
     if info.size < 0:
@@ -114,9 +116,9 @@ def _records(body: bytes) -> Iterator[tuple[str, str]]:
         space = body.find(b" ", start, start + 20)
         digits = body[start:space] if space > 0 else b""
         end = start + int(digits) if digits.isdigit() else 0
-        if not space < end <= len(body) or body[end - 1 : end] != b"\n":
+        keyword, equals, value = body[space + 1 : end - 1].partition(b"=")
+        if not (space < end <= len(body) and equals and body[end - 1 : end] == b"\n"):
             raise ArchiveInvalid("an extended header breaks the grammar of pax")
-        keyword, _, value = body[space + 1 : end - 1].partition(b"=")
         if keyword in (b"path", b"linkpath", b"size"):
             yield keyword.decode(), _text(value)
         start = end

@@ -1,0 +1,405 @@
+"""Save: what is written is what the cache has, byte for byte, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from client.archive.formats import Format
+from client.archive.loading import load
+from client.archive.saving import save
+from client.cache import Cache
+from ocispec import mediatypes
+from ocispec.digest import Digest
+from ocispec.errors import (
+    ArchiveInvalid,
+    CacheError,
+    ConfigurationError,
+    ManifestInvalid,
+    PathUnknown,
+    PlatformUnknown,
+    StorageError,
+    StorageFull,
+)
+from ocispec.mediatypes import OCI_LAYER
+from ocispec.platform import Platform
+from ocispec.reference import Reference
+from tests.client.archive.making import (
+    blob,
+    blobs_in,
+    cancelled_everywhere,
+    described,
+    files_in,
+    image,
+    index_of,
+    keep,
+    keep_index,
+    to_json,
+)
+
+NAME = "docker.io/library/a:1"
+IMAGE = image("x", "y")
+ARM = image("x", "z", architecture="arm64")
+FOREIGN = {
+    "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "digest": str(Digest.of(b"elsewhere")),
+    "size": 9,
+    "urls": ["https://a.example/layer"],
+}
+archives = pytest.mark.parametrize("form", [Format.DOCKER_ARCHIVE, Format.OCI_ARCHIVE])
+
+
+async def saved(cache: Cache, folder: Path, *names: str, **options: object) -> bytes:
+    await save(cache, names, folder / "saved.tar", **options)
+    return (folder / "saved.tar").read_bytes()
+
+
+@archives
+async def test_an_archive_holds_the_bytes_of_the_cache(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, IMAGE)
+    found = files_in(await saved(cache, tmp_path, "a:1", format=form))
+    assert dict(map(blob, (IMAGE.manifest, *IMAGE.blobs))).items() <= found.items()
+    rest = {name for name in found if not name.startswith("blobs/")}
+    assert rest == {"oci-layout", "index.json"} | ({"manifest.json"} if form is Format.DOCKER_ARCHIVE else set())
+    (entry,) = json.loads(found["index.json"])["manifests"]
+    assert entry["digest"] == str(IMAGE.digest)
+    assert set(entry["annotations"].values()) == {NAME}
+
+
+async def test_manifest_json_has_each_image_once_with_all_its_tags(cache: Cache, tmp_path: Path):
+    for name in (NAME, "docker.io/library/b:2", f"docker.io/library/c@{IMAGE.digest}"):
+        await keep(cache, name, IMAGE)
+    await keep(cache, "a.example/other:1", image("z"))
+    names = ("a:1", "b:2", f"c@{IMAGE.digest}", "a.example/other:1")
+    first, second = json.loads(files_in(await saved(cache, tmp_path, *names))["manifest.json"])
+    config, *layers = (blob(each)[0] for each in IMAGE.blobs)
+    assert first == {"Config": config, "RepoTags": [NAME, "docker.io/library/b:2"], "Layers": layers}
+    assert second["RepoTags"] == ["a.example/other:1"]
+
+
+@archives
+async def test_the_same_images_give_the_same_bytes(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, IMAGE)
+    first = await saved(cache, tmp_path, "a:1", format=form)
+    other = Cache(tmp_path / "other")
+    await load(other, tmp_path / "saved.tar")
+    assert await saved(other, tmp_path, "a:1", format=form) == first
+
+
+@pytest.mark.parametrize("form", Format)
+async def test_what_was_saved_is_loaded_again(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, IMAGE)
+    await keep(cache, "a.example/arm:1", ARM)
+    await save(cache, ["a:1", Reference.parse("a.example/arm:1")], tmp_path / "saved", format=form)
+    other = Cache(tmp_path / "other")
+    loaded = await load(other, tmp_path / "saved")
+    assert [(each.name, each.digest) for each in loaded] == [(NAME, IMAGE.digest), ("a.example/arm:1", ARM.digest)]
+    assert blobs_in(other) == blobs_in(cache)
+
+
+async def test_zstd_layers_go_into_a_docker_archive_unpacked(cache: Cache, tmp_path: Path):
+    made = image("x", "y", "x", packed="zstd", annotations={"kept": "yes"})
+    await keep(cache, NAME, made)
+    found = files_in(await saved(cache, tmp_path, "a:1"))
+    (listed,) = json.loads(found["manifest.json"])
+    assert [found[each] for each in listed["Layers"]] == list(made.plain)
+    assert not {blob(each)[0] for each in made.layers} & set(found)
+    (entry,) = json.loads(found["index.json"])["manifests"]
+    manifest = json.loads(found[f"blobs/sha256/{entry['digest'][7:]}"])
+    assert manifest["annotations"] == {"kept": "yes"}
+    assert manifest["layers"] == [described(each, OCI_LAYER) for each in made.plain]
+    other = Cache(tmp_path / "other")
+    await load(other, tmp_path / "saved.tar")
+    assert len((await other.inspect("a:1")).variants[0].layers) == 3
+
+
+async def test_zstd_layers_stay_as_they_are_in_oci_formats(cache: Cache, tmp_path: Path):
+    made = image("x", packed="zstd")
+    await keep(cache, NAME, made)
+    assert blob(made.layers[0])[0] in files_in(await saved(cache, tmp_path, "a:1", format="oci-archive"))
+
+
+# Platforms.
+
+
+async def digests(cache: Cache, folder: Path, **options: object) -> list[str]:
+    found = files_in(await saved(cache, folder, "a:1", format="oci-archive", **options))
+    return [each["digest"] for each in json.loads(found["index.json"])["manifests"]]
+
+
+async def test_the_platform_tells_which_image_of_an_index(cache: Cache, tmp_path: Path):
+    raw = index_of(IMAGE, ARM)
+    await keep_index(cache, NAME, raw, IMAGE, ARM)
+    assert await digests(cache, tmp_path, platform="linux/amd64") == [str(IMAGE.digest)]
+    assert await digests(cache, tmp_path, platform=Platform.parse("linux/arm64")) == [str(ARM.digest)]
+    with pytest.raises(PlatformUnknown, match=r"no image for linux/s390x in the cache; there are: linux/amd64, "):
+        await digests(cache, tmp_path, platform="linux/s390x")
+
+
+async def test_the_only_image_that_is_there_is_taken_unless_told(cache: Cache, tmp_path: Path):
+    attestation = image("a", architecture="unknown")
+    attestation.described["platform"]["os"] = "unknown"
+    s390x = image("x", architecture="s390x")
+    await keep_index(cache, NAME, index_of(IMAGE, s390x, attestation), s390x, attestation)
+    assert await digests(cache, tmp_path) == [str(s390x.digest)]
+    with pytest.raises(PlatformUnknown, match=r"no image for linux/amd64 in the cache; there are: linux/s390x$"):
+        await digests(cache, tmp_path, platform="linux/amd64")
+
+
+async def test_an_index_whose_images_are_elsewhere_has_none(cache: Cache, tmp_path: Path):
+    await keep_index(cache, NAME, index_of(IMAGE, ARM))
+    with pytest.raises(PlatformUnknown, match=r"there are: none$"):
+        await digests(cache, tmp_path)
+
+
+async def test_one_image_without_an_index_is_taken_where_it_runs(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, ARM)
+    assert await digests(cache, tmp_path) == [str(ARM.digest)]
+    assert await digests(cache, tmp_path, platform="linux/arm64/v8") == [str(ARM.digest)]
+    with pytest.raises(PlatformUnknown, match=r"there are: linux/arm64"):
+        await digests(cache, tmp_path, platform="linux/amd64")
+
+
+async def test_all_platforms_are_the_whole_index(cache: Cache, tmp_path: Path):
+    raw = index_of(IMAGE, ARM)
+    await keep_index(cache, NAME, raw, IMAGE, ARM)
+    assert await digests(cache, tmp_path, all_platforms=True) == [str(Digest.of(raw))]
+    other = Cache(tmp_path / "other")
+    await load(other, tmp_path / "saved.tar")
+    assert blobs_in(other) == blobs_in(cache)
+
+
+@pytest.mark.parametrize("images", [[], [IMAGE]])
+async def test_an_index_that_is_not_whole_is_said_to_be_so(cache: Cache, tmp_path: Path, images: list):
+    await keep_index(cache, NAME, index_of(IMAGE, ARM), *images)
+    with pytest.raises(CacheError, match=r"a:1 is not whole in the cache .*: pull it with --all-platforms"):
+        await saved(cache, tmp_path, "a:1", all_platforms=True, format="oci-archive")
+
+
+async def test_an_index_in_an_index_is_looked_into(cache: Cache, tmp_path: Path):
+    inner = index_of(IMAGE, ARM)
+    outer = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX}
+    outer["manifests"] = [described(inner, mediatypes.OCI_INDEX)]
+    await cache.layout.add(Digest.of(inner), inner)
+    await keep_index(cache, NAME, to_json(outer), IMAGE, ARM)
+    assert await digests(cache, tmp_path, platform="linux/arm64") == [str(ARM.digest)]
+    raw = to_json(outer)
+    for _ in range(5):
+        outer["manifests"] = [described(raw, mediatypes.OCI_INDEX)]
+        raw = to_json(outer)
+        await keep_index(cache, NAME, raw)
+    with pytest.raises(ManifestInvalid, match=r"indexes lie more than 4 deep"):
+        await digests(cache, tmp_path, platform="linux/arm64")
+
+
+async def test_an_image_whose_index_tells_no_platform_has_its_configs(cache: Cache, tmp_path: Path):
+    bare, other = image("b"), image("c", architecture="arm64")
+    for each in (bare, other):
+        del each.described["platform"]
+    await keep_index(cache, NAME, index_of(bare, other), bare, other)
+    assert await digests(cache, tmp_path, platform="linux/arm64") == [str(other.digest)]
+
+
+# What cannot be saved.
+
+
+@pytest.mark.parametrize("lost", [IMAGE.layers[0], IMAGE.manifest])
+@pytest.mark.parametrize("form", Format)
+async def test_an_image_that_is_not_whole_is_not_saved(cache: Cache, tmp_path: Path, lost: bytes, form: Format):
+    await keep(cache, NAME, IMAGE)
+    cache.layout.path(Digest.of(lost)).unlink()
+    with pytest.raises(CacheError, match=r"a:1 is not whole in the cache .*: pull it again"):
+        await saved(cache, tmp_path, "a:1", format=form)
+    assert [each.name for each in tmp_path.iterdir()] == ["cache"]
+
+
+async def test_an_image_that_is_not_there_is_said_to_be_so(cache: Cache, tmp_path: Path):
+    with pytest.raises(CacheError, match=f"library/b:1 is not in the cache {cache.root}"):
+        await saved(cache, tmp_path, "b:1")
+    assert not cache.root.exists()
+    await keep(cache, NAME, IMAGE)
+    with pytest.raises(CacheError, match=f"library/b:1 is not in the cache {cache.root}"):
+        await saved(cache, tmp_path, "b:1")
+
+
+@archives
+async def test_a_damaged_blob_is_not_passed_on(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, IMAGE)
+    cache.layout.path(Digest.of(IMAGE.layers[1])).write_bytes(bytes(len(IMAGE.layers[1])))
+    (tmp_path / "saved.tar").write_text("before")
+    with pytest.raises(StorageError, match=f"the cache is damaged: expected {Digest.of(IMAGE.layers[1])}, its content"):
+        await saved(cache, tmp_path, "a:1", format=form)
+    assert (tmp_path / "saved.tar").read_text() == "before"
+    assert {each.name for each in tmp_path.iterdir()} == {"cache", "saved.tar"}
+
+
+async def test_foreign_layers_stay_where_they_are(cache: Cache, tmp_path: Path):
+    made = image(layers=[FOREIGN])
+    await keep(cache, NAME, made)
+    found = files_in(await saved(cache, tmp_path, "a:1", format="oci-archive"))
+    assert blob(made.manifest)[0] in found
+    with pytest.raises(ArchiveInvalid, match=f"the foreign layer {FOREIGN['digest']} is not in the cache"):
+        await saved(cache, tmp_path, "a:1")
+
+
+async def test_an_artifact_goes_into_oci_formats_only(cache: Cache, tmp_path: Path):
+    chart = image(config=described(b"{}", "application/vnd.cncf.helm.config.v1+json"))
+    await cache.layout.add(Digest.of(b"{}"), b"{}")
+    await keep(cache, NAME, chart)
+    assert await digests(cache, tmp_path)
+    with pytest.raises(ArchiveInvalid, match=r"is no container image but application/vnd.cncf.helm.* or oci"):
+        await saved(cache, tmp_path, "a:1")
+
+
+async def test_a_config_that_counts_other_layers_is_refused(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, image("x", layers=[]))
+    with pytest.raises(ArchiveInvalid, match=r"its config tells 1 layers, its manifest 0"):
+        await saved(cache, tmp_path, "a:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "zip"}, "unknown format 'zip': expected docker-archive, oci-archive, oci"),
+        ({"all_platforms": True}, "a docker-archive holds one platform per name"),
+        ({"all_platforms": True, "platform": "linux/arm64", "format": "oci"}, "exclude each other"),
+        ({"format": "oci", "target": 1}, "an OCI layout is a folder"),
+    ],
+)
+async def test_arguments_that_contradict_each_other(cache: Cache, tmp_path: Path, options: dict, message: str):
+    with pytest.raises(ConfigurationError, match=message):
+        await save(cache, ["a:1"], options.pop("target", tmp_path / "x"), **options)
+
+
+# Where it goes.
+
+
+async def test_a_folder_that_is_not_there_is_said(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    with pytest.raises(PathUnknown, match=r"none/x: its folder does not exist"):
+        await save(cache, ["a:1"], tmp_path / "none" / "x")
+    with pytest.raises(PathUnknown, match=r"none/x does not exist"):
+        await save(cache, ["a:1"], tmp_path / "none" / "x", format="oci")
+    with pytest.raises(StorageError, match=r"is a folder, expected a file"):
+        await save(cache, ["a:1"], tmp_path)
+
+
+async def test_a_link_stays_one_and_a_device_too(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("link", "null"):
+        await save(cache, ["a:1"], tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    assert files_in((tmp_path / "real").read_bytes())
+    assert Path("/dev/null").is_char_device()
+
+
+async def test_a_full_device_is_one_line(cache: Cache):
+    await keep(cache, NAME, IMAGE)
+    with pytest.raises(StorageFull, match=r"^/dev/full: No space left on device$"):
+        await save(cache, ["a:1"], "/dev/full")
+
+
+@pytest.mark.peer("tmpfs")
+@pytest.mark.parametrize("form", Format)
+async def test_a_full_disk_is_one_line_and_leaves_nothing(cache: Cache, tmpfs: Path, form: Format):
+    (tmpfs / "other").write_bytes(bytes((4 << 20) - 16384))
+    await keep(cache, NAME, image(*"abcdefghij", packed="plain"))
+    with pytest.raises(StorageFull, match=r"No space left on device"):
+        await save(cache, ["a:1"], tmpfs / "saved", format=form)
+    assert [each.name for each in tmpfs.iterdir()] == ["other"]
+
+
+async def test_a_layout_that_is_there_gets_the_image_added(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    await keep(cache, "a.example/arm:1", ARM)
+    for name in ("a:1", "a.example/arm:1", "a:1"):
+        await save(cache, [name], tmp_path / "layout", format="oci")
+    other = Cache(tmp_path / "layout")
+    assert {each.name for each in await other.images()} == {NAME, "a.example/arm:1"}
+    assert blobs_in(other) == blobs_in(cache)
+
+
+async def test_a_new_layout_is_that_and_nothing_more(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    (tmp_path / "layout").mkdir()
+    await save(cache, ["a:1"], tmp_path / "layout", format="oci")
+    assert {each.name for each in (tmp_path / "layout").iterdir()} == {"oci-layout", "index.json", "blobs"}
+    assert (tmp_path / "layout").stat().st_mode & 0o777 == 0o777 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+async def test_what_is_no_layout_is_left_alone(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"file is a file, expected an OCI layout's folder or nothing"):
+        await save(cache, ["a:1"], tmp_path / "file", format="oci")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"folder is no OCI layout, expected one, an empty folder or nothing"):
+        await save(cache, ["a:1"], tmp_path / "folder", format="oci")
+
+
+@pytest.mark.parametrize("form", Format)
+async def test_a_save_that_is_cancelled_anywhere_leaves_nothing_half(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, image("x", "y", packed="zstd"))
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "saved"
+    async for moment, _ in cancelled_everywhere(lambda: save(cache, ["a:1"], target, format=form)):
+        if target.exists():
+            assert list((tmp_path / "out").iterdir()) == [target]
+            await load(Cache(tmp_path / f"other{moment}"), target)
+            break
+        assert list((tmp_path / "out").iterdir()) == []
+    assert moment > 15
+
+
+@pytest.mark.parametrize("form", [Format.OCI_ARCHIVE])
+async def test_a_pipe_gets_it_all_and_a_stalled_one_is_let_go_at_once(cache: Cache, tmp_path: Path, form: Format):
+    await keep(cache, NAME, image(*"abcdefgh", packed="plain"))
+    whole = await saved(cache, tmp_path, "a:1", format=form)
+    reading, writing = os.pipe()
+    running = asyncio.create_task(save(cache, ["a:1"], writing, format=form))
+    # Nobody reads: the pipe is full once more than a header came.
+    head = await asyncio.to_thread(os.read, reading, 512)
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert os.get_blocking(writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        assert whole.startswith(head + file.read())
+
+    reading, writing = os.pipe()
+    running = asyncio.create_task(save(cache, ["a:1"], writing, format=form))
+    running.add_done_callback(lambda _: os.close(writing))
+    with os.fdopen(reading, "rb") as file:
+        assert await asyncio.to_thread(file.read) == whole
+    await running
+
+
+async def test_a_reader_that_goes_is_one_line(cache: Cache):
+    await keep(cache, NAME, IMAGE)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(StorageError, match=rf"^file descriptor {writing}: Broken pipe$"):
+        await save(cache, ["a:1"], writing)
+    os.close(writing)
+
+
+async def test_a_named_pipe_without_a_reader_is_not_waited_for(cache: Cache, tmp_path: Path):
+    await keep(cache, NAME, IMAGE)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match=r"pipe: No such device or address"):
+        await save(cache, ["a:1"], tmp_path / "pipe")
