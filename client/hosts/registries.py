@@ -146,8 +146,9 @@ def files(chosen: str | None, folders: Iterable[Path]) -> list[Path]:
 
 
 def _dropped_in(folder: Path) -> list[Path]:
+    dropped_in = folder / "registries.conf.d"
     try:
-        return sorted((folder / "registries.conf.d").glob("*.conf"))
+        return [dropped_in / name for name in sorted(os.listdir(dropped_in)) if name.endswith(".conf")]  # noqa: PTH208
     except OSError:
         return []
 

@@ -77,11 +77,14 @@ def _identify(made: ssl.SSLContext, certificate: Path, key: Path) -> None:
         # Else OpenSSL would ask for it on the terminal.
         raise ConfigurationError(f"{key}: its private key is encrypted, expected one without a passphrase")
 
-    apart = f"its private key in {key}" if key != certificate else "its private key in it or beside it in a file .key"
-    with _explained(str(certificate), f"expected a certificate in PEM form, with {apart}"):
-        for file in (certificate, key):
-            # OpenSSL does not say which of the two it could not read.
+    for file in (certificate, key):
+        # OpenSSL does not say which of the two it could not read.
+        with _explained(str(file), "expected a file"):
             file.open("rb").close()
+    apart = f"its private key in {key}" if key != certificate else "its private key in it"
+    if key == certificate and certificate.suffix == ".cert":
+        apart += f" or in {certificate.stem}.key beside it; an authority's file ends in .crt"
+    with _explained(str(certificate), f"expected a certificate in PEM form, with {apart}"):
         made.load_cert_chain(certificate, key, refuse)
 
 
@@ -93,5 +96,4 @@ def _explained(where: str, expected: str) -> Iterator[None]:
         cause = "the private key is another's: " if error.reason == "KEY_VALUES_MISMATCH" else ""
         raise ConfigurationError(f"{where}: {cause}{expected}") from error
     except OSError as error:
-        named = f"{where}, {error.filename}" if error.filename and str(error.filename) not in where else where
-        raise ConfigurationError(f"{named} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from error

@@ -16,6 +16,7 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "docker-registry": (("docker-registry",), "apt-get install docker-registry"),
     "skopeo": (("skopeo",), "apt-get install skopeo"),
     "podman": (("podman",), "apt-get install podman"),
+    "containerd": (("containerd", "ctr"), "apt-get install containerd"),
     "openssl": (("openssl",), "apt-get install openssl"),
     "nginx": (("nginx",), "apt-get install nginx-light"),
     "busybox": (("busybox",), "apt-get install busybox-static"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,31 @@ from client.hosts.hosts import Folders, Hosts
 from ocispec.errors import ConfigurationError
 from ocispec.reference import RepositoryName
 from tests.support.machine import Machine
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Closes a file or folder to this user, who is no longer root for the rest of the test."""
+    user, closed = os.geteuid(), []
+
+    def close(path: Path) -> None:
+        closed.append(path)
+        path.chmod(0)
+        if user == 0:
+            for folder in (tmp_path, *tmp_path.parents):
+                if folder.owner() == "root" and not folder.stat().st_mode & 1:
+                    closed_modes[folder] = folder.stat().st_mode
+                    folder.chmod(folder.stat().st_mode | 0o011)
+            os.seteuid(65534)
+
+    closed_modes: dict[Path, int] = {}
+    yield close
+    os.seteuid(user)
+    for folder, mode in closed_modes.items():
+        folder.chmod(mode)
+    for path in closed:
+        path.chmod(0o700)
+
 
 HUB = "https://registry-1.docker.io/v2/library/node"
 
@@ -320,6 +347,22 @@ def test_the_users_folders_are_where_the_environment_says(environ: dict[str, str
                    f"{user}/docker/certs.d", "/etc/docker/certs.d"))
     )  # fmt: skip
     assert Folders.of({}).user.is_absolute()
+
+
+def test_folders_that_are_closed_to_this_user_are_as_good_as_none(machine: Machine, nobody: Callable[[Path], None]):
+    all_sources(machine)
+    machine.write("etc/docker/certs.d/r.example.com/ca.crt")
+    machine.write("etc/containers/registries.conf.d/1.conf", "is wrong")
+    nobody(machine.root / "etc")
+    hosts = machine.hosts()
+    assert machine.places("r.example.com/a") == ["https://r.example.com/v2/a"]
+    assert asyncio.run(hosts.route("https", "r.example.com", None)) == Route()
+
+
+def test_a_file_that_is_closed_to_this_user_is_told(machine: Machine, nobody: Callable[[Path], None]):
+    nobody(machine.write("etc/containers/registries.conf"))
+    with pytest.raises(ConfigurationError, match=r"etc/containers/registries.conf cannot be read: Permission denied$"):
+        machine.endpoints("node")
 
 
 def test_this_machine_as_it_is_can_be_asked():
