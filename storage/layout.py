@@ -1,42 +1,45 @@
 """An OCI image layout on disk (image-spec, image-layout.md).
 
-<root>/oci-layout                   the layout's version
-<root>/index.json                   one descriptor per name; `org.opencontainers.image.ref.name` holds the name
-<root>/blobs/<algorithm>/<hex>      whole, verified blobs only
-<root>/.ingest/<uuid>               blobs on their way in
-<root>/.lock                        held while index.json changes
+<root>/oci-layout                        the layout's version
+<root>/index.json                        one descriptor per name; `org.opencontainers.image.ref.name` holds the name
+<root>/blobs/<algorithm>/<hex>           whole, verified blobs only
+<root>/.ingest/<uuid>                    files on their way in
+<root>/.partial/<algorithm>/<hex>/       a blob that arrives in parts, see `storage.partials`
+<root>/.quarantine/<algorithm>/<hex>     a blob whose bytes were found to be others than its digest names
+<root>/.lock                             held while index.json changes
+<root>/.use                              shared by those who rely on blobs, held alone by the one who removes some
 
 Any number of processes may use one layout at once. Every method may be cancelled: a blob is then there whole or not
 at all, and index.json is the old one or the new one.
+
+Blobs are stored first and their name last, so between the two nothing tells that somebody needs them; and a pull relies
+on blobs that it found. Both do so under `in_use`, and whoever removes blobs does it under `alone`: neither can then see
+a half of the other's work. Other programs take no locks: what skopeo writes here is safe by its age alone
+(`client.care`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
-import json
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from ocispec import strictjson
 from ocispec.descriptor import REF_NAME, Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import DigestMismatch, GrammarError, PathUnknown, StorageError
-from ocispec.mediatypes import OCI_INDEX
-from storage import durable
+from ocispec.errors import DigestMismatch, PathUnknown, StorageError
+from storage import blobfolder, durable, locks, partials
+from storage.blobfolder import Stored
 from storage.ingest import Ingest, storage_errors
-from storage.threads import acquire, finish
+from storage.layoutindex import LayoutIndex
+from storage.leftovers import SCRATCH
+from storage.threads import finish
 
 MAX_DOCUMENT = 4 * 1024 * 1024
 LOCK_WAIT = 60.0
-_LOCK_POLL = 0.005
-_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+
+T = TypeVar("T")
 
 
 class ImageLayout:
@@ -44,19 +47,19 @@ class ImageLayout:
 
     Attributes:
         root: the folder.
-        lock_wait: how long another process may hold the lock, in seconds.
+        lock_wait: how long another process may hold a lock, in seconds.
     """
 
     def __init__(self, root: Path, lock_wait: float = LOCK_WAIT) -> None:
         self.root = root
         self._lock_wait = lock_wait
         self._folders = durable.DurableFolders(root)
-        self._scratch = root / ".ingest"
-        self._index = root / "index.json"
+        self._scratch = root / SCRATCH
+        self._index = LayoutIndex(root, self._scratch, self._folders, lock_wait)
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies, if it is there."""
-        return self.root / "blobs" / digest.algorithm / digest.hex
+        return blobfolder.path_of(self.root, digest)
 
     async def missing(self, wanted: Iterable[Descriptor]) -> list[Descriptor]:
         """Returns those of `wanted` that are not there with their size, each digest once, in their order."""
@@ -90,9 +93,7 @@ class ImageLayout:
         Raises:
             StorageError: index.json is damaged.
         """
-        members = await finish(self._members)
-        with _index_errors(self._index):
-            return tuple(Descriptor.from_json(each, f"manifests[{n}]") for n, each in enumerate(members["manifests"]))
+        return await self._index.entries()
 
     async def find(self, name: str) -> Descriptor | None:
         """Returns the descriptor that has the name; see `entries` for errors."""
@@ -104,11 +105,77 @@ class ImageLayout:
         Raises:
             StorageError: index.json is damaged, or another process held the lock for too long.
         """
-        entry = replace(target, annotations={**target.annotations, REF_NAME: name}).to_json()
-        if entry in (await finish(self._members))["manifests"]:
-            return
-        async with self._locked():
-            await finish(self._put_entry, name, entry)
+        await self._index.put(name, target)
+
+    async def remove_names(self, names: Collection[str]) -> None:
+        """Takes names away, durably and all at once; the blobs stay, and so do all other names.
+
+        Raises:
+            PathUnknown: there is no such name; none is then taken away.
+            StorageError: index.json is damaged, or another process held the lock for too long.
+        """
+        await self._index.remove(names)
+
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """Keeps every blob here that is here or comes while it is held, whether it has a name or not.
+
+        Whoever stores blobs and names them afterwards, or relies on blobs that a name may lose meanwhile, does so
+        inside `async with layout.in_use():`. Any number may hold it; it ends with its process.
+
+        Raises:
+            StorageError: somebody removes blobs, and did not end for too long; or the folder cannot be made.
+        """
+        return locks.shared(self.root / ".use", self._folders, self._lock_wait)
+
+    def alone(self, waiting: Callable[[], None] = locks.quietly) -> AbstractAsyncContextManager[None]:
+        """Waits until nobody holds `in_use`, and keeps it so; `delete` is called inside of it.
+
+        Args:
+            waiting: is told, once, that somebody holds it.
+
+        Raises:
+            StorageError: somebody held it for too long.
+        """
+        return locks.exclusive(self.root / ".use", self._folders, self._lock_wait, waiting)
+
+    def blobs(self) -> AsyncIterator[Stored]:
+        """Yields every blob, in no order; files that are none are passed over.
+
+        Raises:
+            StorageError: a folder cannot be read.
+        """
+        return blobfolder.walk(self.root)
+
+    async def check(self, digest: Digest, told: Callable[[int], None]) -> bool:
+        """Hashes a whole blob; one whose bytes are not those of its digest goes to quarantine, where nobody reads it.
+
+        Args:
+            digest: the blob.
+            told: hears how many bytes were hashed, again and again.
+
+        Returns:
+            Whether the blob is good.
+
+        Raises:
+            PathUnknown: there is no such blob.
+            StorageError: it cannot be read, or not be moved.
+        """
+        return await blobfolder.check(self.root, digest, self._folders, told)
+
+    async def delete(self, digests: Iterable[Digest]) -> int:
+        """Removes blobs, durably; one that is not there is no error. To be called under `alone`.
+
+        Returns:
+            How many bytes that freed.
+
+        Raises:
+            StorageError: a blob cannot be removed; those before it are.
+        """
+        return await finish(blobfolder.delete, self.root, digests)
+
+    async def in_quarantine(self, digest: Digest) -> bool:
+        """Returns whether a blob was here that was bad."""
+        return await finish(partials.quarantine_of(self.root, digest).exists)
 
     async def purge(self, age: float) -> None:
         """Removes what crashed processes left in `.ingest` more than `age` seconds ago."""
@@ -136,64 +203,7 @@ class ImageLayout:
         with storage_errors(self.path(digest)):
             durable.write(self.path(digest), data, self._scratch, self._folders)
 
-    def _members(self) -> dict[str, Any]:
-        empty = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
-        with _index_errors(self._index), storage_errors(self._index):
-            try:
-                members = strictjson.loads(self._index.read_bytes())
-            except FileNotFoundError:
-                return empty
-            if not isinstance(members, dict) or not isinstance(members.setdefault("manifests", []), list):
-                raise GrammarError("expected an object with a list of manifests")
-            return members
 
-    def _put_entry(self, name: str, entry: dict[str, Any]) -> None:
-        members = self._members()
-        members["manifests"] = [*(each for each in members["manifests"] if _name(each) != name), entry]
-        with storage_errors(self._index):
-            if not (self.root / "oci-layout").is_file():
-                durable.write(self.root / "oci-layout", _VERSION, self._scratch, self._folders)
-            durable.write(self._index, json.dumps(members).encode(), self._scratch, self._folders)
-
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        lock = await acquire(os.close, _explained, self.root, self._open_lock)
-        try:
-            deadline = time.monotonic() + self._lock_wait
-            while not _try_lock(lock):
-                if time.monotonic() > deadline:
-                    raise StorageError(f"another process has held {self.root / '.lock'} for {self._lock_wait:.0f} s")
-                await asyncio.sleep(_LOCK_POLL)
-            yield
-        finally:
-            os.close(lock)
-
-    def _open_lock(self) -> int:
-        self._folders.ensure(self.root)
-        return os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _name(entry: Any) -> Any:
-    annotations = entry.get("annotations") if isinstance(entry, dict) else None
-    return annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-
-
-def _explained(path: Path, work: Callable[..., Any], *args: object) -> Any:
+def _explained(path: Path, work: Callable[..., T], *args: object) -> T:
     with storage_errors(path):
         return work(*args)
-
-
-@contextmanager
-def _index_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (GrammarError, strictjson.AmbiguousJSON) as error:
-        raise StorageError(f"{path} is damaged: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -204,6 +205,230 @@ async def test_a_cancelled_wait_for_the_lock_lets_go_of_it(layout: ImageLayout):
     os.close(held)
     await layout.set_name("a:3", manifest())
     assert await layout.find("a:2") is None
+
+
+async def test_names_go_together_or_not_at_all_and_all_else_in_the_index_stays(layout: ImageLayout):
+    foreign = {"mediaType": "x/y", "digest": str(Digest.of(b"x")), "size": 1, "data": "eA==", "annotations": None}
+    torn = [1, {"annotations": []}, {"annotations": {REF_NAME: 7}}]
+    layout.root.mkdir()
+    document = {"schemaVersion": 2, "manifests": [foreign, *torn], "annotations": {"k": "v"}}
+    (layout.root / "index.json").write_text(json.dumps(document))
+    for name in ("a:1", "a:2", "a:3"):
+        await layout.set_name(name, manifest())
+    before = (layout.root / "index.json").read_bytes()
+    with pytest.raises(PathUnknown, match=r"index\.json has no name 'a:4'"):
+        await layout.remove_names(["a:1", "a:4"])
+    assert (layout.root / "index.json").read_bytes() == before
+    await layout.remove_names(["a:1", "a:3"])
+    after = json.loads((layout.root / "index.json").read_bytes())
+    assert after["manifests"][:4] == [foreign, *torn]
+    assert [each["annotations"][REF_NAME] for each in after["manifests"][4:]] == ["a:2"]
+    assert after["annotations"] == {"k": "v"}
+
+
+async def test_taking_names_out_of_a_damaged_index_leaves_it_as_it_is(layout: ImageLayout):
+    layout.root.mkdir()
+    (layout.root / "index.json").write_bytes(b"{")
+    with pytest.raises(StorageError, match="move it away and pull again"):
+        await layout.remove_names(["a:1"])
+    assert (layout.root / "index.json").read_bytes() == b"{"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.integers(0, 9), min_size=1), st.sets(st.integers(10, 19), min_size=1))
+def test_names_that_come_and_go_at_once_never_take_others_along(going: set[int], coming: set[int]):
+    async def change(root: Path) -> set[str]:
+        for number in range(10):
+            await ImageLayout(root).set_name(f"a:{number}", manifest())
+        async with asyncio.TaskGroup() as group:
+            for number in going:
+                group.create_task(ImageLayout(root).remove_names([f"a:{number}"]))
+            for number in coming:
+                group.create_task(ImageLayout(root).set_name(f"a:{number}", manifest()))
+        return {each.annotations[REF_NAME] for each in await ImageLayout(root).entries()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        left = asyncio.run(change(Path(folder)))
+    assert left == {f"a:{each}" for each in (set(range(10)) - going) | coming}
+
+
+async def test_every_blob_is_walked_and_nothing_else(layout: ImageLayout):
+    assert [each async for each in layout.blobs()] == []
+    wanted = {Digest.of(str(n).encode()): str(n).encode() for n in range(600)}
+    wanted[Digest.of(b"x", "sha512")] = b"x"
+    for digest, data in wanted.items():
+        layout.path(digest).parent.mkdir(parents=True, exist_ok=True)
+        layout.path(digest).write_bytes(data)
+    folder = layout.root / "blobs" / "sha256"
+    (folder / "README").write_text("foreign")
+    (folder / ("a" * 64)).mkdir()
+    (folder / ("b" * 64)).symlink_to("nowhere")
+    (layout.root / "blobs" / "md5").mkdir()
+    found = [each async for each in layout.blobs()]
+    assert {each.digest: each.size for each in found} == {digest: len(data) for digest, data in wanted.items()}
+    assert len(found) == len(wanted)
+
+
+async def test_a_folder_that_is_none_is_told(layout: ImageLayout):
+    (layout.root / "blobs").mkdir(parents=True)
+    (layout.root / "blobs" / "sha256").write_text("")
+    with pytest.raises(StorageError, match="sha256: Not a directory"):
+        _ = [each async for each in layout.blobs()]
+
+
+async def test_deleting_tells_how_much_it_freed(layout: ImageLayout):
+    for data in (b"one", b"three"):
+        await layout.add(Digest.of(data), data)
+    assert await layout.delete([Digest.of(b"one"), Digest.of(b"absent")]) == 3
+    assert [each.digest async for each in layout.blobs()] == [Digest.of(b"three")]
+
+
+async def test_a_good_blob_stays_and_a_bad_one_goes_to_quarantine(layout: ImageLayout):
+    data = b"good" * 9_000_000
+    digest, hashed = Digest.of(data), list[int]()
+    await layout.add(digest, data)
+    assert await layout.check(digest, hashed.append)
+    assert sum(hashed) == len(data)
+    assert max(hashed) < len(data)
+    with layout.path(digest).open("r+b") as file:
+        file.write(b"b")
+    assert not await layout.in_quarantine(digest)
+    assert not await layout.check(digest, hashed.append)
+    assert not layout.path(digest).exists()
+    assert await layout.in_quarantine(digest)
+    with pytest.raises(PathUnknown):
+        await layout.check(digest, hashed.append)
+
+
+async def test_a_blob_that_the_disk_lost_is_a_bad_one(layout: ImageLayout, monkeypatch: pytest.MonkeyPatch):
+    digest = Digest.of(b"x")
+    await layout.add(digest, b"x")
+    refusals = iter([PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EIO, "Input/output error")])
+    with monkeypatch.context() as patched:
+
+        def readv(_fd: int, _buffers: object) -> int:
+            raise next(refusals)
+
+        patched.setattr(os, "readv", readv)
+        with pytest.raises(StorageError, match="Permission denied"):
+            await layout.check(digest, lambda _: None)
+        assert layout.path(digest).exists()
+        assert not await layout.check(digest, lambda _: None)
+    assert await layout.in_quarantine(digest)
+
+
+async def test_right_bytes_that_came_while_the_wrong_ones_were_hashed_stay(layout: ImageLayout):
+    digest = Digest.of(b"right")
+    await layout.add(digest, b"right")
+    layout.path(digest).write_bytes(b"wrong")
+
+    def replace(_count: int) -> None:
+        other = layout.root / "other"
+        other.write_bytes(b"right")
+        other.replace(layout.path(digest))
+
+    assert not await layout.check(digest, replace)
+    assert await layout.read(digest) == b"right"
+    assert not await layout.in_quarantine(digest)
+
+
+async def test_a_check_that_is_cancelled_moves_nothing(layout: ImageLayout):
+    digest = Digest.of(b"right")
+    await layout.add(digest, b"right")
+    layout.path(digest).write_bytes(b"wrong")
+
+    def cancel(_count: int) -> None:
+        checking.cancel()
+
+    checking = asyncio.create_task(layout.check(digest, cancel))
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    assert layout.path(digest).read_bytes() == b"wrong"
+
+
+USER = """
+import asyncio, sys
+from pathlib import Path
+from storage.layout import ImageLayout
+
+async def main(root):
+    async with ImageLayout(Path(root)).in_use():
+        print("in use", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_nobody_is_alone_while_another_process_uses_the_layout(layout: ImageLayout):
+    user = await asyncio.create_subprocess_exec(sys.executable, "-c", USER, layout.root, stdin=-1, stdout=-1)
+    assert user.stdout
+    assert await user.stdout.readline() == b"in use\n"
+    async with layout.in_use():  # beside the other one
+        pass
+    with pytest.raises(StorageError, match=r"another process has held .*\.use for 0 s"):
+        async with ImageLayout(layout.root, lock_wait=0).alone():
+            pass
+
+    def end() -> None:
+        user.kill()
+        told.append(user.pid)
+
+    told: list[int] = []
+    async with layout.alone(end):
+        assert told == [user.pid]
+        with pytest.raises(StorageError, match="another process"):
+            async with ImageLayout(layout.root, lock_wait=0).in_use():
+                pass
+    await user.communicate()
+
+
+async def test_a_cancelled_wait_for_being_alone_lets_go(layout: ImageLayout):
+    async with layout.in_use():
+        waiting = asyncio.Event()
+
+        async def alone() -> None:
+            async with layout.alone(waiting.set):
+                pass
+
+        task = asyncio.create_task(alone())
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with ImageLayout(layout.root, lock_wait=0).alone():
+        pass
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_layout_that_may_only_be_read_can_be_used(
+    layout: ImageLayout, monkeypatch: pytest.MonkeyPatch, made: bool
+):
+    if made:
+        async with layout.in_use():
+            pass
+    opening = os.open
+
+    def read_only(path: Path, flags: int, mode: int = 0o777, **more: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opening(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    async with layout.in_use():
+        if made:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(opening(layout.root / ".use", os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(StorageError, match="Read-only file system"):
+        async with layout.alone():
+            pass
+
+
+async def test_a_layout_that_cannot_be_is_told_before_it_is_used(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        async with ImageLayout(tmp_path / "file").in_use():
+            pass
 
 
 async def test_purge_removes_only_what_a_crash_left_long_ago(layout: ImageLayout):
