@@ -134,13 +134,13 @@ async def _inspect(cache: Cache, reference: str, platform: Platform | None, kind
     if kind == "all":
         dump((replace(image, variants=(chosen(image, platform),)) if platform else image).to_json())
         return
-    variant = chosen(image, platform)
+    manifest = chosen(image, platform).manifest
     if kind == "raw":
         data = await cache.layout.read(image.digest)
-    elif kind == "manifest":
-        data = variant.manifest.raw
+    elif kind == "config" and manifest.config:
+        data = await cache.layout.read(manifest.config.digest)
     else:
-        data = variant.config.raw if variant.config else b""
+        data = manifest.raw
     typer.echo(data, nl=False)
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import VARIABLE, Cache
+from client.cache import VARIABLE, Cache, chosen, shared_bytes
 from ocispec import mediatypes
-from ocispec.descriptor import Descriptor
+from ocispec.descriptor import REF_NAME, Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import CacheError, NameInvalid
+from ocispec.errors import CacheError, NameInvalid, PlatformUnknown
+from ocispec.platform import Platform
 from ocispec.reference import Reference
+from tests.client import filled
 
 CONFIG = {
     "os": "linux",
@@ -95,6 +97,42 @@ async def test_an_image_that_is_not_whole_is_said_to_be_so(cache: Cache, lost: s
 async def test_a_name_that_is_none_is_refused(cache: Cache):
     with pytest.raises(NameInvalid):
         await cache.inspect("UP PER")
+
+
+async def test_names_of_other_tools_are_found_as_they_are_written(cache: Cache):
+    for name in ("docker.io/library/node:latest", "node", "UP+PER"):
+        await add_image(cache, name, json.dumps(CONFIG | {"author": name}).encode())
+    assert (await cache.inspect("node")).name == "docker.io/library/node:latest"
+    await cache.remove("node")
+    assert (await cache.inspect("node")).name == "node"
+    assert (await cache.inspect("UP+PER")).name == "UP+PER"
+
+
+async def test_of_two_entries_with_one_name_the_first_counts(cache: Cache):
+    one, two = [await add_image(cache, "a:1", json.dumps(CONFIG | {"author": each}).encode()) for each in "12"]
+    entries = [{**each.to_json(), "annotations": {REF_NAME: "a:1"}} for each in (one, two)]
+    (cache.root / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    assert [each.digest for each in await cache.images()] == [one.digest]
+    assert (await cache.entry("a:1")).digest == one.digest
+
+
+async def test_shared_bytes_are_those_that_another_image_has_too(cache: Cache):
+    for name, layers in (("a/a:1", [b"base", b"1"]), ("a/b:1", [b"base", b"22"]), ("a/c:1", [b"base", b"22"])):
+        await filled.image(cache, layers, name=name, architecture="arm64" if name == "a/c:1" else "amd64")
+    images = await cache.images()
+    config = images[0].variants[0].manifest.config
+    assert config
+    assert shared_bytes(images) == [[4 + config.size], [6 + config.size], [6]]
+
+
+async def test_a_variant_is_chosen_by_platform(cache: Cache):
+    children = [await filled.image(cache, [each.encode()], architecture=each) for each in ("s390x", "arm64")]
+    await filled.index(cache, "a.example/x:1", children)
+    image = await cache.inspect("a.example/x:1")
+    assert chosen(image, Platform.parse("linux/arm64")).digest == children[1].digest
+    assert chosen(image, None).digest in {each.digest for each in children}
+    with pytest.raises(PlatformUnknown, match="no image for linux/386 in the cache; there are: linux/s390x, linux/arm"):
+        chosen(image, Platform.parse("linux/386"))
 
 
 async def test_entries_without_a_name_are_left_to_the_tools_that_wrote_them(cache: Cache):

@@ -188,7 +188,7 @@ def test_images_and_inspect_read_the_cache(cache: Cache):
     folder = ["--cache", str(cache.root)]
     listed = CliRunner().invoke(app, ["images", *folder])
     rows = [line.split() for line in listed.stdout.splitlines()]
-    assert rows[0] == ["NAME", "DIGEST", "PLATFORM", "SIZE"]
+    assert rows[0] == ["NAME", "DIGEST", "PLATFORM", "LAYERS", "SIZE", "SHARED"]
     assert [(row[0], row[2]) for row in rows[1:]] == [(name, "linux/amd64"), (name, "linux/arm64")]
     shown = json.loads(CliRunner().invoke(app, ["inspect", name, *folder]).stdout)
     assert [each["platform"] for each in shown["images"]] == ["linux/amd64", "linux/arm64"]
