@@ -14,15 +14,13 @@ and loopback addresses are never asked for through a proxy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ocispec.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
-Address: TypeAlias = "IPv4Address | IPv6Address"
+Address: TypeAlias = IPv4Address | IPv6Address
 
 _SCHEMES = {"http": 80, "https": 443}
 
@@ -103,19 +101,15 @@ def _split_port(entry: str) -> tuple[str, str]:
 
 
 def _address(text: str) -> Address | None:
-    import ipaddress  # noqa: PLC0415 - most machines name no proxy
-
     try:
-        address = ipaddress.ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
-    return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
 
 
 def _within(address: Address, text: str) -> bool:
-    import ipaddress  # noqa: PLC0415 - as above
-
     try:
-        return address in ipaddress.ip_network(text, strict=False)
+        return address in ip_network(text, strict=False)
     except ValueError:
         return False
