@@ -24,6 +24,8 @@ _TEXT = r"[^\"\\\x00-\x08\n-\x1f\x7f]*"
 _QUOTED = rf'"({_TEXT}(?:\\[^\x00-\x08\n-\x1f\x7f]{_TEXT})*)"'
 _ASSIGNED = rf"{_OWS}={_OWS}(?:{_QUOTED}|{_WORD})"
 _SCHEME = re.compile(rf"{_WORD}(?: +|\Z)")
+_TOKEN68 = rf"[A-Za-z0-9._~+/-]+=*{_OWS}(?:,|\Z)"
+_NEXT_CHALLENGE = re.compile(rf"[ \t,]*{_WORD}(?:{_OWS}(?:,|\Z)| +(?:{_TOKEN68})?)")
 _PARAMETER = re.compile(rf"{_OWS}{_WORD}{_ASSIGNED}{_OWS}(?:,|\Z)")
 _LINK = re.compile(r"<([^<>\x00-\x1f\x7f]*)>")
 _LINK_PARAMETER = re.compile(rf"{_OWS};{_OWS}{_WORD}(?:{_ASSIGNED})?")
@@ -167,6 +169,22 @@ class Challenge:
         if not match or end < len(text):
             raise GrammarError(f'invalid WWW-Authenticate {text[:200]!r}: expected Bearer realm="…",service="…"')
         return cls(match[1].lower(), parameters)
+
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[Challenge, ...]:
+        """Reads all challenges of a header; what Negotiate and its like say without a name is left out.
+
+        Raises:
+            GrammarError: no scheme followed by parameters, then a comma and the next.
+        """
+        found, position, text = [], 0, text.strip(" \t,")
+        while position < len(text):
+            match = _NEXT_CHALLENGE.match(text, position)
+            if not match:
+                raise GrammarError(f'invalid WWW-Authenticate {text[:200]!r}: expected Bearer realm="…",service="…"')
+            parameters, position = _parameters(_PARAMETER, text, match.end())
+            found.append(cls(match[1].lower(), parameters))
+        return tuple(found)
 
     def __str__(self) -> str:
         parameters = ",".join(f"{name}={_quote(text)}" for name, text in self.parameters.items())

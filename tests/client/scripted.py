@@ -9,7 +9,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -27,6 +27,8 @@ class Seen:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    target: str = ""
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class ScriptedRegistry:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             request = _parsed(await reader.readuntil(b"\r\n\r\n"))
-            await reader.readexactly(int(request.headers.get("content-length", 0)))
+            body = await reader.readexactly(int(request.headers.get("content-length", 0)))
+            request = replace(request, body=body)
             self.seen.append(request)
             if not await self._answer(request, writer):
                 return
@@ -179,4 +182,4 @@ def _parsed(head: bytes) -> Seen:
     method, target, _ = first.split(" ")
     url = urlsplit(target)
     headers = {name.lower(): text for name, text in (line.split(": ", 1) for line in lines)}
-    return Seen(method, url.path, dict(parse_qsl(url.query)), headers)
+    return Seen(method, url.path, dict(parse_qsl(url.query)), headers, target)

@@ -10,6 +10,7 @@ from tests.ocispec import strategies
 from tests.ocispec.strategies import UNCLEAN
 
 PARSERS = [ByteRange.parse, ContentRange.parse, ChunkRange.parse, Link.parse, next_link, Challenge.parse, Scope.parse]
+PARSERS.append(Challenge.parse_all)
 
 
 @given(strategies.byte_ranges)
@@ -35,6 +36,11 @@ def test_links_read_back_what_they_print(values):
 @given(strategies.challenges)
 def test_a_challenge_reads_back_what_it_prints(value):
     assert Challenge.parse(str(value)) == value
+
+
+@given(st.lists(strategies.challenges, max_size=3))
+def test_several_challenges_read_back_what_they_print(values):
+    assert list(Challenge.parse_all(", ".join(map(str, values)))) == values
 
 
 @given(strategies.scopes)
