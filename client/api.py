@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -92,7 +92,7 @@ class Api:
 
     def _request(self, method: str, path: str, headers: Mapping[str, str], content: Content) -> Request:
         if "://" in path:
-            return Request(method, path, headers, content)
+            return Request(method, path, headers, content, behind=self.endpoint.api)
         url = f"{self.endpoint.api}/{path}"
         if self.endpoint.namespace:
             url += f"{'&' if '?' in url else '?'}ns={self.endpoint.namespace}"
@@ -113,8 +113,19 @@ class Api:
             yield response
 
     async def _exchange(self, request: Request) -> Answer:
-        async with self.open(request) as response:
+        async with self.open(replace(request, behind=self.endpoint.api)) as response:
             return Answer(response.status, response.headers, await read(response.pieces(), _MAX_ENVELOPE) or b"")
+
+
+async def reached(apis: Sequence[Api], told: Callable[[str], None]) -> Api:
+    """Returns the first of several ways to one host that leads there; the last where none does."""
+    for api in apis[:-1]:
+        try:
+            async with api.send("GET", "", again=False):
+                return api
+        except HostUnreachable as error:
+            told(f"{error.message}; going on with the next way there")
+    return apis[-1]
 
 
 @contextmanager

@@ -19,12 +19,14 @@ class Request:
         url: absolute, http or https.
         headers: by name, as they are sent.
         content: the body, if any.
+        behind: URL at the registry that led here, where this is another host.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: Content = None
+    behind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

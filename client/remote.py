@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from client.api import PASSING, Api, counted, expect, origin, refusal, within
+from client.api import PASSING, Api, counted, expect, origin, reached, refusal, within
 from client.exchange import Request, Response, read
 from client.retrying import Patience
 from ocispec import mediatypes
@@ -100,16 +100,9 @@ class Remote:
             ConfigurationError: none does.
         """
         found = [each for each in await self.endpoints() if each.endpoint.pushes and not each.endpoint.mirror]
-        for api in found[:-1]:
-            # Only where several ways lead to one host is it asked which of them does.
-            try:
-                async with api.send("GET", ""):
-                    return api
-            except HostUnreachable as error:
-                self._told(error.message)
         if not found:
             raise ConfigurationError(f"{self.reference}: no endpoint takes pushes")
-        return found[-1]
+        return await reached(found, self._told)
 
     async def head(self, target: Tag | Digest) -> Digest | None:
         """Returns the digest that the registry says a manifest has; None where it does not say (end-3).
@@ -214,7 +207,7 @@ class Remote:
     async def _content(self, api: Api, digest: Digest, headers: Mapping[str, str]) -> AsyncIterator[Response]:
         """Sends the request for a blob, straight to where the registry led the last one, while that is good."""
         if moved := self._moved.get((api, digest)):
-            async with api.open(Request("GET", moved, headers)) as response:
+            async with api.open(Request("GET", moved, headers, behind=api.endpoint.api)) as response:
                 if response.status not in _EXPIRED:
                     yield response
                     return

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
-from client.api import Api
+from client.api import Api, reached
 from client.auth import Access
 from client.credentials import Credentials, Lookup
 from client.exchange import Request, Response, Transport
+from client.hosts.endpoint import Endpoint
 from client.hosts.hosts import Hosts
 from client.progress import Report, Waiting, Warned, silent
 from client.remote import Remote
@@ -86,8 +87,9 @@ class Session:
         Raises:
             ConfigurationError: what tells how the host is reached is wrong.
         """
-        *_, endpoint = await self.hosts.endpoints(host, RepositoryName("none"))
-        return Api(endpoint, self.send, self._access, *scopes, patience=self.patience)
+        found = await self.hosts.endpoints(host, RepositoryName("none"))
+        ways = [self._api(each, *scopes) for each in found if not each.mirror]
+        return await reached(ways, lambda message: self.report(Warned(None, message)))
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """See `client.exchange.Transport`; the first request opens the transport."""
@@ -98,15 +100,12 @@ class Session:
     async def _apis(self, reference: Reference, actions: tuple[str, ...]) -> Sequence[Api]:
         found = await self.hosts.endpoints(reference.host, reference.repository)
         return [
-            Api(
-                each,
-                self.send,
-                self._access,
-                Scope("repository", each.repository, ("pull",) if each.mirror else actions),
-                patience=self.patience,
-            )
+            self._api(each, Scope("repository", each.repository, ("pull",) if each.mirror else actions))
             for each in found
         ]
+
+    def _api(self, endpoint: Endpoint, *scopes: Scope) -> Api:
+        return Api(endpoint, self.send, self._access, *scopes, patience=self.patience)
 
     def _opened(self, connections: int) -> Transport:
         # What is whole in the cache needs no network, and the library takes as long to import as all the rest.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import Protocol
 
 import httpcore
 import httpx
@@ -27,14 +27,23 @@ SILENCE = 30.0
 # Below this a body is read in pieces: a visit to a thread costs more than it saves.
 _SMALL = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+_BROKEN = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
-# Gives the route to a scheme, host and port.
-Routes: TypeAlias = Callable[[str, str, int | None], Awaitable[Route]]
+class Routes(Protocol):
+    """Tells how a host is reached."""
+
+    async def __call__(self, scheme: str, host: str, port: int | None, *, behind: str | None = None) -> Route:
+        """See `client.hosts.hosts.Hosts.route`."""
 
 
-async def direct(_scheme: str, _host: str, _port: int | None) -> Route:
+async def direct(scheme: str, host: str, port: int | None, *, behind: str | None = None) -> Route:  # noqa: ARG001
     """Routes every host without a proxy, by the system's certificates."""
     return Route()
 
@@ -74,7 +83,11 @@ class HttpTransport:
 
     def _built(self, request: Request) -> httpx.Request:
         return self._client.build_request(
-            request.method, request.url, headers=dict(request.headers), content=request.content
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=request.content,
+            extensions={"behind": request.behind},
         )
 
     async def _follow(self, request: httpx.Request) -> httpx.Response:
@@ -95,7 +108,8 @@ class HttpTransport:
         del headers["Host"]
         if _origin(url) != _origin(request.url):
             headers.pop("Authorization", None)
-        return self._client.build_request(request.method, url, headers=headers)
+        behind = request.extensions["behind"] or str(request.url)
+        return self._client.build_request(request.method, url, headers=headers, extensions={"behind": behind})
 
 
 class HttpResponse:
@@ -156,16 +170,21 @@ class _Connections(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        pool = await self._pool(url.scheme, await self._routes(url.scheme, url.host, url.port))
-        response = await pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+        route = await self._routes(url.scheme, url.host, url.port, behind=request.extensions["behind"])
+        pool = await self._pool(url.scheme, route)
+        sent = httpcore.Request(
+            request.method,
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
         )
+        try:
+            response = await pool.handle_async_request(sent)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError) as error:
+            if route.proxy:
+                raise httpcore.ProxyError(f"through the proxy {httpx.URL(route.proxy).host}: {error}") from error
+            raise
         stream = _Stream(response)
         return httpx.Response(
             response.status, headers=response.headers, stream=stream, extensions=dict(response.extensions)
@@ -190,12 +209,15 @@ class _Connections(httpx.AsyncBaseTransport):
             httpcore.URL(str(proxy.url)),
             proxy_auth=proxy.raw_auth,
             ssl_context=trusted,
-            proxy_ssl_context=await self._context(Tls()) if proxy.url.scheme == "https" else None,
+            proxy_ssl_context=await self._proxy_context(proxy.url) if proxy.url.scheme == "https" else None,
             max_connections=self._limit,
             max_keepalive_connections=self._limit,
             keepalive_expiry=KEEPALIVE,
             network_backend=Backend(),
         )
+
+    async def _proxy_context(self, url: httpx.URL) -> ssl.SSLContext:
+        return await self._context((await self._routes("https", url.host, url.port)).tls)
 
     async def _context(self, tls: Tls) -> ssl.SSLContext:
         if tls not in self._contexts:
