@@ -9,13 +9,12 @@ the layers of a pull that failed and will be tried again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from client.census import Census, census, name_of
-from ocispec.descriptor import REF_NAME
-from ocispec.errors import CacheError, PathUnknown
+from client.census import NO_NAME, Census, census, name_of
+from ocispec.errors import CacheError, PathUnknown, StorageFull
 from storage.blobfolder import Stored
 from storage.layout import ImageLayout
 from storage.leftovers import Kind, Leftover, held, leftovers, remove
@@ -167,15 +166,39 @@ async def forget(layout: ImageLayout, names: Collection[str]) -> list[Stored]:
         await layout.remove_names(names)
     except PathUnknown as error:
         raise CacheError(error.message) from error
+    except StorageFull as error:
+        raise StorageFull(f"{error.message}; `rm --prune` frees some first") from error
     after = await census(layout, await layout.entries())
     return [each async for each in layout.blobs() if each.digest in before.needs and each.digest not in after.needs]
 
 
-async def sweep(layout: ImageLayout, blobs: Iterable[Stored], waiting: Callable[[], None] = quietly) -> Heap:
-    """Removes those of the blobs, of any age, that no name needs; arguments and errors as `prune`."""
-    wanted = {each.digest for each in blobs}
+async def discard(layout: ImageLayout, names: Collection[str], waiting: Callable[[], None] = quietly) -> Heap:
+    """Takes names away, and the blobs that no other name needs with them, of any age.
+
+    Cancelled, the names are gone and some of the blobs. On a full disk no new index can be written before blobs made
+    room for it: they go first there, and between the two the names are not whole.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        CacheError: there is no such name, or it is not known what another one needs; nothing is then removed.
+        StorageError: others used the cache for too long, or something cannot be read or removed.
+    """
     async with layout.alone(waiting):
-        lone = [each for each in await _unreferenced(layout) if each.digest in wanted]
+        taken = await census(layout, await layout.entries())
+        going = {position for position, each in enumerate(taken.entries) if name_of(each) in names}
+        _refuse_torn(taken, going)
+        doomed = {digest for digest, need in taken.needs.items() if going.issuperset(need.entries)}
+        lone = [each async for each in layout.blobs() if each.digest in doomed]
+        try:
+            await layout.remove_names(names)
+        except PathUnknown as error:
+            raise CacheError(error.message) from error
+        except StorageFull:
+            gone = await _delete(layout, lone)
+            await layout.remove_names(names)
+            return gone
         return await _delete(layout, lone)
 
 
@@ -218,18 +241,21 @@ async def prune(
 
 async def _unreferenced(layout: ImageLayout) -> list[Stored]:
     taken = await census(layout, await layout.entries())
-    if torn := _torn(taken):
-        raise CacheError(
-            f"{torn} is damaged, so what it needs is not known and nothing was removed: "
-            "mend it with `verify --repair`, or give it up with `rm`"
-        )
+    _refuse_torn(taken)
     return [each async for each in layout.blobs() if each.digest not in taken.needs]
 
 
-def _torn(taken: Census) -> str | None:
-    """Returns a name whose manifests cannot be read; entries without a name are left to the tools that wrote them."""
-    torn = (taken.entries[position] for position, _ in taken.unread)
-    return next((name_of(each) for each in torn if REF_NAME in each.annotations), None)
+def _refuse_torn(taken: Census, going: Container[int] = ()) -> None:
+    """Raises CacheError where a manifest cannot be read, unless what needs it is going.
+
+    Entries without a name are left to the tools that wrote them.
+    """
+    torn = [name_of(taken.entries[position]) for position, _ in taken.unread if position not in going]
+    if named := [each for each in torn if not each.startswith(NO_NAME)]:
+        raise CacheError(
+            f"{named[0]} is damaged, so what it needs is not known and no blob was removed: "
+            "mend it with `verify --repair`, or give it up with `rm`"
+        )
 
 
 def _by_age(blobs: Iterable[Stored], grace: float) -> tuple[list[Stored], list[Stored]]:

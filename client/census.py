@@ -12,6 +12,9 @@ from ocispec.manifest import Manifest
 from ocispec.mediatypes import MANIFESTS, is_foreign
 from storage.layout import ImageLayout
 
+# What no name of an image begins with.
+NO_NAME = "(no name)"
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
@@ -65,7 +68,7 @@ class Census:
 
 def name_of(entry: Descriptor) -> str:
     """Returns an entry's name; other tools leave some without."""
-    return entry.annotations.get(REF_NAME) or f"(no name) {entry.digest}"
+    return entry.annotations.get(REF_NAME) or f"{NO_NAME} {entry.digest}"
 
 
 async def reached(layout: ImageLayout, entry: Descriptor) -> AsyncIterator[Reached]:

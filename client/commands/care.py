@@ -61,7 +61,7 @@ def rm(
 
     Blobs stay until `prune`, unless --prune is given. If one of the names is not there, none is taken away.
     """
-    run(lambda: _rm(cache_at(cache), references, sweep=prune))
+    run(lambda: _rm(cache_at(cache), references, at_once=prune))
 
 
 @app.command()
@@ -169,25 +169,28 @@ def _heaps(heaps: dict[str, Heap]) -> list[str]:
     ]
 
 
-async def _rm(cache: Cache, references: Sequence[str], *, sweep: bool) -> None:
+async def _rm(cache: Cache, references: Sequence[str], *, at_once: bool) -> None:
     from client import care
-    from client.wording import one_line
+    from client.display import size_text
+    from client.wording import counted, one_line
 
     names = await _names(cache, references)
-    lone = await care.forget(cache.layout, names)
+    if at_once:
+        gone = await care.discard(cache.layout, names, _waiting)
+        told = f"{counted(gone.count, 'blob')} removed: {size_text(gone.size)} freed"
+    else:
+        told = _lone(await care.forget(cache.layout, names))
     for each in names:
         typer.echo(f"removed {one_line(each)}")
-    typer.echo(_lone(lone, await care.sweep(cache.layout, lone, _waiting) if sweep and lone else None))
+    typer.echo(told)
 
 
-def _lone(lone: Sequence[Stored], gone: Heap | None) -> str:
+def _lone(lone: Sequence[Stored]) -> str:
     from client.display import size_text
     from client.wording import counted
 
     if not lone:
-        return "other images need all of its blobs; no byte is freed"
-    if gone:
-        return f"{counted(gone.count, 'blob')} removed: {size_text(gone.size)} freed"
+        return "other images need all of its blobs"
     size = size_text(sum(each.size for each in lone))
     return f"{counted(len(lone), 'blob')}, {size}: no image needs them now; `pullclient prune --all` removes them"
 
@@ -279,7 +282,8 @@ def _sum(verification: Verification, flaws: Sequence[Flaw], left: Sequence[Flaw]
         return f"{checked}: all good"
     if repair:
         return f"{checked}: {f'{len(left)} still wrong' if left else 'all good now'}"
-    return f"{checked}: {len(flaws)} wrong; `pullclient verify --repair` fetches them again"
+    way_out = "; `pullclient verify --repair` fetches it again" if any(each.mendable for each in flaws) else ""
+    return f"{checked}: {len(flaws)} wrong{way_out}"
 
 
 @contextmanager

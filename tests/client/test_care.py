@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from client.pulling import pull
 from ocispec import mediatypes
 from ocispec.descriptor import REF_NAME
 from ocispec.digest import Digest
-from ocispec.errors import CacheError, StorageError
+from ocispec.errors import CacheError, StorageError, StorageFull
 from storage.layout import ImageLayout
 from storage.partials import Partials, folder_of
 from tests.client.filled import image, index, put, spoil
@@ -142,9 +143,56 @@ async def test_a_name_goes_and_its_blobs_stay_until_they_are_pruned(cache: Cache
     assert await blobs(cache) == before
     assert Digest.of(b"one") in {each.digest for each in gone}
     assert Digest.of(b"base") not in {each.digest for each in gone}
-    heap = await care.sweep(cache.layout, gone)
-    assert (heap.count, heap.size) == (len(gone), sum(each.size for each in gone))
+    assert await cache.prune(grace=0) == care.Pruned(care.Heap(len(gone), sum(each.size for each in gone)))
     assert await blobs(cache) == before - {each.digest for each in gone}
+
+
+async def test_names_go_with_the_blobs_that_are_theirs_alone(cache: Cache):
+    await image(cache, [b"base", b"one"], name=NAME)
+    lone = await put(cache, b"nobody's")
+    await image(cache, [b"base", b"other"], name=OTHER)
+    with pytest.raises(CacheError, match=r"no name 'a\.example/none:1'"):
+        await care.discard(cache.layout, [NAME, "a.example/none:1"])
+    before = await blobs(cache)
+    gone = await care.discard(cache.layout, [NAME])
+    assert (await names(cache), gone.count) == ([OTHER], 2)
+    went = before - await blobs(cache)
+    assert (len(went), Digest.of(b"one") in went) == (2, True)
+    assert {lone.digest, Digest.of(b"base"), Digest.of(b"other")} <= await blobs(cache)
+
+
+async def test_a_damaged_image_can_be_given_up_and_keeps_what_others_may_share_with_it(cache: Cache):
+    torn = await image(cache, [b"base", b"one"], name=NAME)
+    await image(cache, [b"base", b"other"], name=OTHER)
+    spoil(cache, torn.digest)
+    before = await blobs(cache)
+    with pytest.raises(CacheError, match=r"a\.example/x:1 is damaged"):
+        await care.discard(cache.layout, [OTHER])
+    assert (await names(cache), await blobs(cache)) == ([NAME, OTHER], before)
+    await care.discard(cache.layout, [NAME])
+    assert before - await blobs(cache) == {torn.digest}
+
+
+@pytest.mark.peer("tmpfs")
+async def test_on_a_full_disk_names_still_go_and_make_room(tmp_path: Path):
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mounted], check=True)
+    try:
+        cache = Cache(mounted / "cache")
+        await image(cache, [b"x" * 100_000], name=NAME)
+        await image(cache, [b"y" * 100_000], name=OTHER)
+        with (mounted / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(StorageFull, match=r"No space left on device; `rm --prune` frees some first"):
+            await cache.remove(NAME)
+        assert len(await names(cache)) == 2
+        assert (await care.discard(cache.layout, [NAME])).size > 100_000
+        assert await names(cache) == [OTHER]
+        assert (await cache.inspect(OTHER)).variants
+    finally:
+        subprocess.run(["umount", mounted], check=True)
 
 
 async def test_of_several_names_all_go_or_none(cache: Cache):
@@ -212,7 +260,7 @@ async def test_while_it_is_not_known_what_an_image_needs_nothing_goes(cache: Cac
     make_old(cache)
     before = await blobs(cache)
     for dry_run in (True, False):
-        with pytest.raises(CacheError, match=r"a\.example/x:1 is damaged, .* and nothing was removed"):
+        with pytest.raises(CacheError, match=r"a\.example/x:1 is damaged, .* and no blob was removed"):
             await care.prune(cache.layout, dry_run=dry_run)
     assert await blobs(cache) == before
     await cache.remove(NAME)

@@ -75,9 +75,9 @@ def test_rm_frees_at_once_where_that_is_asked_for(filled: Cache):
         "2 blobs removed: 3.57 kB freed",
     ]
     asyncio.run(filled.layout.set_name("a.example/again:1", asyncio.run(filled.entry(OTHER))))
-    assert invoke(filled, "rm", "--prune", OTHER).stdout.splitlines()[1:] == [
-        "other images need all of its blobs; no byte is freed"
-    ]
+    assert invoke(filled, "rm", "--prune", OTHER).stdout.splitlines()[1:] == ["0 blobs removed: 0 B freed"]
+    asyncio.run(filled.layout.set_name(OTHER, asyncio.run(filled.entry("a.example/again:1"))))
+    assert invoke(filled, "rm", OTHER).stdout.splitlines()[1:] == ["other images need all of its blobs"]
 
 
 async def test_prune_says_that_it_waits(filled: Cache):
@@ -119,7 +119,9 @@ def test_verify_names_each_flaw_and_ends_with_1(filled: Cache):
     assert any(
         each.endswith("none of its images is here: pull it again; needed by a.example/empty:1") for each in lines
     )
-    assert lines[-1].endswith(": 5 wrong; `pullclient verify --repair` fetches them again")
+    assert lines[-1].endswith(": 5 wrong; `pullclient verify --repair` fetches it again")
+    again = invoke(filled, "verify", "a.example/empty:1", "a.example/strange:1")
+    assert again.stdout.splitlines()[-1].endswith(": 2 wrong")
     assert invoke(filled, "prune", "--dry-run").exit_code == 1
 
 
