@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from client.cache import Cache
 from client.content import MAX_DEPTH, Content, LayoutContent, Node, descend
 from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
 from ocispec.errors import CacheError, ManifestInvalid, PathUnknown, PlatformUnknown
 from ocispec.manifest import ImageConfig, Manifest
 from ocispec.mediatypes import IMAGE_CONFIGS, is_foreign
@@ -60,9 +62,13 @@ async def choose(cache: Cache, reference: Reference, platform: Platform | None, 
         raise _not_whole(cache, reference, everything=everything) from error
     blobs = {each.digest: each for node in nodes for each in node.manifest.blobs}.values()
     missing = {each.digest: each for each in await cache.layout.missing(blobs)}
-    if any(not (is_foreign(each.media_type) and each.urls) for each in missing.values()):
+    if _needed(missing.values()):
         raise _not_whole(cache, reference, everything=everything)
     return Chosen(reference, tuple(nodes), tuple(each for each in blobs if each.digest not in missing), content)
+
+
+def _needed(missing: Iterable[Descriptor]) -> list[Descriptor]:
+    return [each for each in missing if not (is_foreign(each.media_type) and each.urls)]
 
 
 def _not_whole(cache: Cache, reference: Reference, *, everything: bool) -> CacheError:
@@ -76,6 +82,8 @@ class _Finder:
     def __init__(self, cache: Cache, reference: Reference) -> None:
         self._layout = cache.layout
         self._reference = reference
+        # Indexes that name each other's images again and again are looked into once.
+        self._met: set[Digest] = set()
 
     async def image(self, top: Descriptor, wanted: Platform | None) -> Node:
         node = await self._node(top)
@@ -105,14 +113,17 @@ class _Finder:
         if depth > MAX_DEPTH:
             raise ManifestInvalid(f"{self._reference}: indexes lie more than {MAX_DEPTH} deep in each other")
         found: list[tuple[Platform | None, Node]] = []
-        for child in {each.digest: each for each in index.manifest.manifests}.values():
+        for child in index.manifest.manifests:
+            if child.digest in self._met:
+                continue
+            self._met.add(child.digest)
             try:
                 node = await self._node(child)
             except PathUnknown:
                 continue
             if node.manifest.is_index:
                 found += await self._whole(node, depth + 1)
-            elif not [each for each in await self._layout.missing(node.manifest.blobs) if not each.urls]:
+            elif not _needed(await self._layout.missing(node.manifest.blobs)):
                 found.append((await self._platform(node), node))
         return found
 

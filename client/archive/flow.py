@@ -30,10 +30,7 @@ async def pieces_of(fd: int, name: Path) -> AsyncGenerator[bytes, None]:
         while True:
             if not regular:
                 regular = not await ready(fd, writing=False)
-            try:
-                piece = await finish(os.read, fd, PIECE) if regular else os.read(fd, PIECE)
-            except BlockingIOError:
-                continue
+            piece = await finish(os.read, fd, PIECE) if regular else os.read(fd, PIECE)
             if not piece:
                 return
             yield piece

@@ -86,6 +86,10 @@ def test_names_that_are_not_utf_8_are_escaped():
     assert read(archive)[0][0].name == "caf\\xe9"
 
 
+def test_other_records_of_pax_are_passed_over():
+    assert [entry.name for entry, _ in read(pax(b"13 comment=x\n11 path=ab\n"))] == ["ab"]
+
+
 def test_a_global_header_changes_no_name():
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", pax_headers={"path": "all"}) as archive:

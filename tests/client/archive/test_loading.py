@@ -124,6 +124,12 @@ async def test_a_file_may_stand_on_standard_input(cache: Cache, tmp_path: Path):
         assert [each.name for each in await load(cache, file.fileno())] == [NAME]
 
 
+async def test_what_no_loop_can_wait_for_is_read_in_a_thread(cache: Cache):
+    # epoll takes neither files nor this device.
+    with Path("/dev/null").open("rb") as file, pytest.raises(ArchiveInvalid, match="it is empty"):
+        await load(cache, file.fileno())
+
+
 @ways
 async def test_what_the_cache_has_is_not_needed(cache: Cache, tmp_path: Path, way: str):
     await read(cache, tar(oci(IMAGE, "a:1")), way, tmp_path)

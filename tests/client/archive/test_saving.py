@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from client.archive.choosing import choose
 from client.archive.formats import Format
 from client.archive.loading import load
+from client.archive.plain import for_docker
 from client.archive.saving import save
+from client.archive.writing import TarWriter
 from client.cache import Cache
 from ocispec import mediatypes
 from ocispec.digest import Digest
@@ -19,6 +22,7 @@ from ocispec.errors import (
     ArchiveInvalid,
     CacheError,
     ConfigurationError,
+    ContentTruncated,
     ManifestInvalid,
     PathUnknown,
     PlatformUnknown,
@@ -117,6 +121,16 @@ async def test_zstd_layers_go_into_a_docker_archive_unpacked(cache: Cache, tmp_p
     assert len((await other.inspect("a:1")).variants[0].layers) == 3
 
 
+async def test_what_docker_gets_can_be_read_as_any_content(cache: Cache):
+    made = image("x", packed="zstd")
+    await keep(cache, NAME, made)
+    chosen = await for_docker(await choose(cache, Reference.parse(NAME), None, everything=False))
+    config, layer = chosen.top.manifest.blobs
+    assert await chosen.content.read(config) == made.config
+    async with chosen.content.stream(layer) as pieces:
+        assert b"".join([each async for each in pieces]) == made.plain[0]
+
+
 async def test_zstd_layers_stay_as_they_are_in_oci_formats(cache: Cache, tmp_path: Path):
     made = image("x", packed="zstd")
     await keep(cache, NAME, made)
@@ -144,7 +158,8 @@ async def test_the_only_image_that_is_there_is_taken_unless_told(cache: Cache, t
     attestation = image("a", architecture="unknown")
     attestation.described["platform"]["os"] = "unknown"
     s390x = image("x", architecture="s390x")
-    await keep_index(cache, NAME, index_of(IMAGE, s390x, attestation), s390x, attestation)
+    await keep_index(cache, NAME, index_of(IMAGE, ARM, s390x, attestation), s390x, attestation)
+    await cache.layout.add(ARM.digest, ARM.manifest)  # of which the layers are elsewhere
     assert await digests(cache, tmp_path) == [str(s390x.digest)]
     with pytest.raises(PlatformUnknown, match=r"no image for linux/amd64 in the cache; there are: linux/s390x$"):
         await digests(cache, tmp_path, platform="linux/amd64")
@@ -178,6 +193,17 @@ async def test_an_index_that_is_not_whole_is_said_to_be_so(cache: Cache, tmp_pat
     await keep_index(cache, NAME, index_of(IMAGE, ARM), *images)
     with pytest.raises(CacheError, match=r"a:1 is not whole in the cache .*: pull it with --all-platforms"):
         await saved(cache, tmp_path, "a:1", all_platforms=True, format="oci-archive")
+
+
+async def test_an_index_that_is_named_again_and_again_is_looked_into_once(cache: Cache, tmp_path: Path):
+    raw = index_of(IMAGE, ARM)
+    for _ in range(3):
+        below = [described(raw, mediatypes.OCI_INDEX)] * 200
+        raw = to_json({"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": below})
+        await keep_index(cache, NAME, raw, IMAGE, ARM)
+    inner = index_of(IMAGE, ARM)
+    await cache.layout.add(Digest.of(inner), inner)
+    assert await digests(cache, tmp_path, platform="linux/arm64") == [str(ARM.digest)]
 
 
 async def test_an_index_in_an_index_is_looked_into(cache: Cache, tmp_path: Path):
@@ -362,6 +388,19 @@ async def test_a_save_that_is_cancelled_anywhere_leaves_nothing_half(cache: Cach
             break
         assert list((tmp_path / "out").iterdir()) == []
     assert moment > 15
+
+
+async def test_a_blob_that_changes_its_size_meanwhile_is_noticed(cache: Cache):
+    await keep(cache, NAME, IMAGE)
+    chosen = await choose(cache, Reference.parse(NAME), None, everything=False)
+    cache.layout.path(chosen.blobs[0].digest).write_bytes(b"{}")
+
+    async def nowhere(_data: bytes) -> None:
+        pass
+
+    async with chosen.content.stream(chosen.blobs[0]) as pieces:
+        with pytest.raises(ContentTruncated, match="x: expected 9 bytes, 2 came"):
+            await TarWriter(nowhere).stream("x", 9, pieces)
 
 
 @pytest.mark.parametrize("form", [Format.OCI_ARCHIVE])
