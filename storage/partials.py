@@ -14,12 +14,12 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ocispec.digest import Digest, Verifier
-from ocispec.errors import DigestMismatch
+from ocispec.errors import ContentTruncated, DigestMismatch
 from storage import durable
 from storage.extents import Extents
 from storage.ingest import storage_errors
@@ -46,17 +46,17 @@ class Partial:
         came: how many bytes of it are here.
     """
 
-    def __init__(self, folder: Path, digest: Digest, size: int, fd: int) -> None:
+    def __init__(self, folder: Path, digest: Digest, size: int, fd: int, recorded: int) -> None:
         self.size = size
         self._folder = folder
         self._digest = digest
         self._fd = fd
+        self._recorded = recorded
         self._extents = Extents()
         self._changing = threading.Lock()
         self._hashing = threading.Lock()
         self._verifier = Verifier(digest)
         with storage_errors(folder):
-            self._recorded = os.open(folder / "parts", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             self._restore()
 
     @property
@@ -71,7 +71,7 @@ class Partial:
         return [(at, min(limit, end - at)) for start, end in gaps for at in range(start, end, limit)]
 
     def part(self, offset: int, end: int) -> Part:
-        """Returns what takes the bytes from `offset` up to `end`."""
+        """Returns what takes the bytes from `offset` up to `end`; parts must not overlap."""
         return Part(self, offset, end)
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -89,7 +89,7 @@ class Partial:
         """Enters a part that came whole, in a worker thread."""
         if length:
             with storage_errors(self._folder):
-                os.write(self._recorded, b"%d %d\n" % (offset, length))
+                os.write(self._recorded, _line(offset, length))
 
     def clear(self) -> None:
         """Forgets all that came, in a worker thread, while no part is on its way."""
@@ -99,9 +99,10 @@ class Partial:
         self._extents, self._verifier = Extents(), Verifier(self._digest)
 
     def verify(self) -> None:
-        """Hashes what is not hashed yet, in a worker thread; raises DigestMismatch."""
-        while self._verifier.size < self.size:
-            self._catch_up(self.size)
+        """Hashes what is not hashed yet, in a worker thread; raises ContentTruncated, DigestMismatch."""
+        self._catch_up(self.size)
+        if self._verifier.size < self.size:
+            raise ContentTruncated(f"ended after {self._verifier.size} of {self.size} bytes")
         if not self._verifier.verified():
             raise DigestMismatch(f"expected {self._digest}, its content hashes to {self._verifier.actual}")
 
@@ -109,16 +110,22 @@ class Partial:
         """Puts the bytes, durably, where `target` says, and leaves nothing here; in a worker thread."""
         with storage_errors(target):
             os.fsync(self._fd)
+            folders.ensure(target.parent)
+            # The record goes first: once `data` is gone by its name, both names belong to whoever waited.
+            (self._folder / "parts").unlink(missing_ok=True)
             durable.move(self._folder / "data", target, folders)
-        self.discard()
+            self._leave()
 
     def discard(self) -> None:
         """Removes what came; in a worker thread."""
         with storage_errors(self._folder):
             for name in ("parts", "data"):
                 (self._folder / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another one waits in it already
-                self._folder.rmdir()
+            self._leave()
+
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError):  # another one is in it already
+            self._folder.rmdir()
 
     def close(self) -> None:
         os.close(self._recorded)
@@ -147,12 +154,17 @@ class Partial:
                 self._verifier.update(piece)
 
     def _restore(self) -> None:
-        written = os.fstat(self._fd).st_size
-        for line in os.pread(self._recorded, 16 * _PIECE, 0).decode("ascii", "replace").splitlines():
-            with contextlib.suppress(ValueError):
-                offset, length = map(int, line.split())
-                if offset >= 0 and length > 0 and offset + length <= min(written, self.size):
-                    self._extents.add(offset, offset + length)
+        written = min(os.fstat(self._fd).st_size, self.size)
+        os.ftruncate(self._fd, written)
+        text = os.pread(self._recorded, 16 * _PIECE, 0)
+        named = [(at, length) for at, length in _read(text) if at >= 0 and 0 < length <= written - at]
+        for offset, length in named:
+            self._extents.add(offset, offset + length)
+        true = b"".join(_line(*each) for each in named)
+        if text != true:
+            # What is torn would spoil the next line, and what is not there now would seem to be once the file grows.
+            os.ftruncate(self._recorded, 0)
+            os.write(self._recorded, true)
 
 
 class Part:
@@ -173,7 +185,7 @@ class Part:
         """Takes the next bytes, in a worker thread.
 
         Raises:
-            DigestMismatch: more bytes came than the blob has.
+            DigestMismatch: more bytes came than the part has; none of these is written.
             StorageFull, StorageError: they cannot be written.
         """
         if self.at + len(data) > self.end:
@@ -261,11 +273,25 @@ def _locked(folder: Path, folders: durable.DurableFolders) -> int | None:
 
 
 def _made(folder: Path, digest: Digest, size: int, fd: int) -> Partial:
-    try:
-        return Partial(folder, digest, size, fd)
-    except BaseException:
-        os.close(fd)
-        raise
+    with contextlib.ExitStack() as closing:
+        closing.callback(os.close, fd)
+        with storage_errors(folder):
+            recorded = os.open(folder / "parts", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        closing.callback(os.close, recorded)
+        made = Partial(folder, digest, size, fd, recorded)
+        closing.pop_all()
+        return made
+
+
+def _line(offset: int, length: int) -> bytes:
+    return b"%d %d\n" % (offset, length)
+
+
+def _read(record: bytes) -> Iterator[tuple[int, int]]:
+    for line in record.splitlines():
+        with contextlib.suppress(ValueError):
+            offset, length = map(int, line.split())
+            yield offset, length
 
 
 def _close(fd: int | None) -> None:
