@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ async def pieces_of(fd: int, name: Path) -> AsyncGenerator[bytes, None]:
         StorageError: it cannot be read; the message begins with `name`.
     """
     regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    _widen(fd)
     with storage_errors(name):
         while True:
             if not regular:
@@ -34,6 +37,12 @@ async def pieces_of(fd: int, name: Path) -> AsyncGenerator[bytes, None]:
             if not piece:
                 return
             yield piece
+
+
+def _widen(fd: int) -> None:
+    # A pipe holds 64 KiB: each turn of the loop would bring no more. Not every system can, nor may every user.
+    with suppress(AttributeError, OSError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIECE)
 
 
 async def ready(fd: int, *, writing: bool) -> bool:
