@@ -80,7 +80,7 @@ class Site:
 
 @asynccontextmanager
 async def opened(tls: bool = False) -> AsyncIterator[Site]:
-    async def trusting(*_: object) -> Route:
+    async def trusting(*_: object, **__: object) -> Route:
         return Route(Tls(authorities=(CERTIFICATE,)))
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if tls else None
