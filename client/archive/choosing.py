@@ -52,9 +52,7 @@ async def choose(cache: Cache, reference: Reference, platform: Platform | None, 
         PlatformUnknown: it is there for other platforms only.
         StorageError: the cache is damaged.
     """
-    top = await cache.layout.find(str(reference))
-    if top is None:
-        raise CacheError(f"{reference} is not in the cache {cache.root}")
+    top = await named(cache, reference)
     content = LayoutContent(cache.layout)
     try:
         nodes = await descend(content, top) if everything else [await _Finder(cache, reference).image(top, platform)]
@@ -65,6 +63,14 @@ async def choose(cache: Cache, reference: Reference, platform: Platform | None, 
     if _needed(missing.values()):
         raise _not_whole(cache, reference, everything=everything)
     return Chosen(reference, tuple(nodes), tuple(each for each in blobs if each.digest not in missing), content)
+
+
+async def named(cache: Cache, reference: Reference) -> Descriptor:
+    """Returns what a name points at; raises CacheError: it is not in the cache."""
+    top = await cache.layout.find(str(reference))
+    if top is None:
+        raise CacheError(f"{reference} is not in the cache {cache.root}")
+    return top
 
 
 def _needed(missing: Iterable[Descriptor]) -> list[Descriptor]:

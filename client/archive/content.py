@@ -11,6 +11,7 @@ from client.archive.members import Extent
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid, DigestMismatch
+from storage.ingest import storage_errors
 from storage.layout import MAX_DOCUMENT
 
 
@@ -29,7 +30,8 @@ class Folder:
 
     def find(self, name: str) -> Extent | None:
         path = self._root / name
-        return Extent(path, 0, path.stat().st_size) if path.is_file() else None
+        with storage_errors(path):
+            return Extent(path, 0, path.stat().st_size) if path.is_file() else None
 
 
 class ArchiveContent:

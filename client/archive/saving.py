@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from client.archive import docker, folder
-from client.archive.choosing import Chosen, choose
+from client.archive.choosing import Chosen, choose, named
 from client.archive.formats import Format, checked
 from client.archive.images import entry_of
 from client.archive.plain import for_docker
@@ -21,7 +21,7 @@ from client.archive.writing import TarWriter, Write, flowing, written
 from client.cache import Cache
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, Verifier
-from ocispec.errors import CacheError, StorageError
+from ocispec.errors import StorageError
 from ocispec.mediatypes import OCI_INDEX
 from ocispec.platform import Platform
 from ocispec.reference import Reference
@@ -60,10 +60,11 @@ async def save(
         StorageError: the target cannot be written, or the cache is damaged.
     """
     kind = checked(format, stream=isinstance(target, int), platform=bool(platform), all_platforms=all_platforms)
-    names = [Reference.parse(each) if isinstance(each, str) else each for each in references]
+    names = list(dict.fromkeys(Reference.parse(each) if isinstance(each, str) else each for each in references))
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-    if not cache.root.is_dir():
-        raise CacheError(f"{names[0]} is not in the cache {cache.root}")
+    # Before the lock, which makes the cache's folder.
+    for each in names:
+        await named(cache, each)
     async with cache.layout.in_use():
         await _save([await choose(cache, each, wanted, everything=all_platforms) for each in names], target, kind)
 

@@ -49,17 +49,19 @@ async def opened(path: Path) -> AsyncIterator[Source]:
         DigestMismatch: a compressed layer of a docker-archive is not the one its config tells.
         StorageError: the file cannot be read (`PathUnknown`: it is not there), or not be unpacked.
     """
-    if await finish(path.is_dir):
+    with storage_errors(path):
+        folder = await finish(path.is_dir)
+    if folder:
         yield await source_of(str(path), Folder(path))
     elif (kind := await compression_at(path)) is Compression.NONE:
         yield await _tar(path, path)
     else:
-        folder = Path(await acquire(shutil.rmtree, _folder))
+        scratch = Path(await acquire(shutil.rmtree, _scratch))
         try:
-            await _unpack(path, kind, folder / "tar")
-            yield await _tar(path, folder / "tar")
+            await _unpack(path, kind, scratch / "tar")
+            yield await _tar(path, scratch / "tar")
         finally:
-            await finish(shutil.rmtree, folder)
+            await finish(shutil.rmtree, scratch)
 
 
 async def source_of(label: str, places: Places) -> Source:
@@ -79,7 +81,7 @@ async def compression_at(path: Path) -> Compression:
     return compression_of(await finish(head))
 
 
-def _folder() -> str:
+def _scratch() -> str:
     return tempfile.mkdtemp(prefix="pullclient-")
 
 

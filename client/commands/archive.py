@@ -27,9 +27,7 @@ def save(
     *,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write; - is standard output, oci takes a folder."
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="A file, or a folder for oci; - is standard output."),
     ] = Path("-"),
     format: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.DOCKER_ARCHIVE,  # noqa: A002
     platform: PlatformOption = None,
@@ -38,9 +36,9 @@ def save(
     ] = False,
     cache: CacheFolder = None,
 ) -> None:
-    """Write images of the cache to an archive, which docker, podman and skopeo load.
+    """Write images of the cache to a file or a pipe.
 
-    The file appears once it is whole. The same images give the same bytes.
+    docker, podman and skopeo load it. The file appears once it is whole, and the same images give the same bytes.
     """
     names, wanted = [parsed(each) for each in references], platform_of(platform)
     target = _place(output, 1)
@@ -55,7 +53,7 @@ def load(
     *,
     input: Annotated[  # noqa: A002 - the option's name
         Path,
-        typer.Option("--input", "-i", metavar="FILE", help="A file or an OCI layout's folder; - is standard input."),
+        typer.Option("--input", "-i", metavar="FILE", help="A file, or an OCI layout's folder; - is standard input."),
     ] = Path("-"),
     name: Annotated[
         str | None,
@@ -63,9 +61,10 @@ def load(
     ] = None,
     cache: CacheFolder = None,
 ) -> None:
-    """Put the images of an archive into the cache, and print their names.
+    """Put the images of an archive into the cache.
 
-    Takes what docker, podman and skopeo save: docker-archive, oci-archive (plain, gzip or zstd) and OCI layout.
+    Takes what docker, podman and skopeo save: docker-archive, oci-archive (plain, gzip or zstd) and OCI layout. Prints
+    the images' names.
     """
     given = parsed(name) if name else None
     source = _place(input, 0)

@@ -105,8 +105,16 @@ async def test_ctrl_c_ends_what_waits_for_a_pipe(cache: Cache, word: str):
     assert list((cache.root / ".ingest").iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("load", "-i", "x" * 300), ("save", "a:1", "-o", "x" * 300)])
+async def test_what_the_system_refuses_is_one_line(cache: Cache, words: tuple[str, ...]):
+    await keep(cache, NAME, IMAGE)
+    ended, _, told = piped(cache, *words)
+    assert (ended, told) == (1, f"pullclient: {'x' * 300}: File name too long\n")
+
+
 async def test_help_tells_what_each_does():
-    for word, line in (("save", "Write images of the cache to an archive"), ("load", "Put the images of an archive")):
+    told = {"save": "Write images of the cache to a file", "load": "Put the images of an archive into the cache."}
+    for word, line in told.items():
         helped = await run(word, "--help")
         assert helped.status == 0
         assert line in helped.out

@@ -78,7 +78,7 @@ async def test_manifest_json_has_each_image_once_with_all_its_tags(cache: Cache,
     for name in (NAME, "docker.io/library/b:2", f"docker.io/library/c@{IMAGE.digest}"):
         await keep(cache, name, IMAGE)
     await keep(cache, "a.example/other:1", image("z"))
-    names = ("a:1", "b:2", f"c@{IMAGE.digest}", "a.example/other:1")
+    names = ("a:1", "b:2", "a:1", f"c@{IMAGE.digest}", "a.example/other:1")
     first, second = json.loads(files_in(await saved(cache, tmp_path, *names))["manifest.json"])
     config, *layers = (blob(each)[0] for each in IMAGE.blobs)
     assert first == {"Config": config, "RepoTags": [NAME, "docker.io/library/b:2"], "Layers": layers}

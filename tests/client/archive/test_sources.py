@@ -17,7 +17,7 @@ from client.content import descend
 from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import ArchiveInvalid, DigestMismatch, PathUnknown, StorageFull
+from ocispec.errors import ArchiveInvalid, DigestMismatch, PathUnknown, StorageError, StorageFull
 from storage.layout import MAX_DOCUMENT
 from tests.client.archive.making import Image, blob, docker, image, link, oci, tar, to_json, top
 
@@ -223,6 +223,15 @@ async def test_no_tar_and_no_file(tmp_path: Path):
     )
     with pytest.raises(PathUnknown, match="none does not exist"):
         async with sources.opened(tmp_path / "none"):
+            pass
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "layout"])
+async def test_what_the_system_refuses_is_said(tmp_path: Path, name: str):
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout" / "index.json").symlink_to("y" * 300)
+    with pytest.raises(StorageError, match="File name too long"):
+        async with sources.opened(tmp_path / name):
             pass
 
 
