@@ -7,6 +7,7 @@
     print(pulled.digest)
 
 - `pull`, `resolve`: coroutines; cancelled at any await, they leave the cache sound.
+- `save`, `load`: images of the cache to archives, and from them.
 - `Cache`: what is on this machine; `Reference`, `Platform`: names, parsed.
 - `Resolved`, `LayerStarted`, `LayerProgress`, `LayerDone`, `LayerSkipped`, `Pulled`: what `pull` reports.
 - `errors`: the one tree of errors; every one is a `LayerhouseError`.
@@ -20,6 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from client.archive.loading import Loaded, load
+    from client.archive.saving import save
     from client.cache import Cache, CachedImage, Variant
     from client.progress import (
         Event,
@@ -45,6 +48,7 @@ __all__ = [
     "LayerProgress",
     "LayerSkipped",
     "LayerStarted",
+    "Loaded",
     "Platform",
     "Pulled",
     "Reference",
@@ -53,11 +57,15 @@ __all__ = [
     "Resolved",
     "Variant",
     "errors",
+    "load",
     "pull",
     "resolve",
+    "save",
 ]
 
 _ROOMS = {
+    "client.archive.loading": ("Loaded", "load"),
+    "client.archive.saving": ("save",),
     "client.cache": ("Cache", "CachedImage", "Variant"),
     "client.progress": (
         "Event",

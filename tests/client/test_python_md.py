@@ -13,7 +13,13 @@ from tests.support.images import push_image
 from tests.support.processes import REPOSITORY_ROOT, RegistryProcess
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY_ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-EXPECTED = [r"sha256:[0-9a-f]{64} \S+", r"\w{12} \d+ was here", r"\S+web-ping:latest \S+ \d+", r"MANIFEST_UNKNOWN .+"]
+EXPECTED = [
+    r"sha256:[0-9a-f]{64} \S+",
+    r"\w{12} \d+ was here",
+    r"\S+web-ping:latest \S+ \d+",
+    r"\S+web-ping:latest sha256:[0-9a-f]{64}",
+    r"MANIFEST_UNKNOWN .+",
+]
 
 
 def test_each_example_does_what_the_page_says(registry_server: Callable[..., RegistryProcess], tmp_path: Path) -> None:
@@ -23,6 +29,7 @@ def test_each_example_does_what_the_page_says(registry_server: Callable[..., Reg
     for example, expected in zip(EXAMPLES, EXPECTED, strict=True):
         done = subprocess.run(
             [sys.executable, "-c", example.replace('"diamol/', f'"{server.host}/diamol/')],
+            cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT), "PULLCLIENT_CACHE": str(tmp_path / "cache")},
             capture_output=True,
             text=True,
