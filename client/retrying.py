@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 LONGEST_WAIT = 600.0
 MAX_SECONDS = 10**9
+# Requests that were on their way at once are all told of the same wait, at most so many seconds apart.
+_SAME_WAIT = 1.0
 
 T = TypeVar("T")
 
@@ -77,7 +79,13 @@ class Patience:
 
     async def _once(self, host: str, work: Callable[[], Awaitable[T]]) -> T:
         await self.kept(host)
-        return await work()
+        try:
+            return await work()
+        except (TooManyRequests, Unavailable) as error:
+            if (wanted := retry_after(error.headers) or 0) > self.longest:
+                message = f"{error.message}; {host} asks to wait {wanted:.0f} s, {self.longest:.0f} s are granted"
+                raise type(error)(message, detail=error.detail, headers=error.headers) from error
+            raise
 
     async def kept(self, host: str) -> None:
         """Returns when no wait that the host asked for is running."""
@@ -90,8 +98,10 @@ class Patience:
             return passing(error)
         if wanted > self.longest:
             return False
-        self._until[host] = max(self._until.get(host, 0.0), time.monotonic() + wanted)
-        self.told(host, wanted, error.message if isinstance(error, LayerhouseError) else str(error))
+        known, until = self._until.get(host, 0.0), time.monotonic() + wanted
+        self._until[host] = max(known, until)
+        if wanted and until > known + _SAME_WAIT:
+            self.told(host, wanted, error.message if isinstance(error, LayerhouseError) else str(error))
         return wanted or True
 
 
@@ -110,12 +120,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _until_date(text: str) -> float | None:
     # Only a host that gives a date needs it, and it takes some time to import.
+    from datetime import UTC  # noqa: PLC0415 - see above
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 - see above
 
     try:
-        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), MAX_SECONDS)
+        date = parsedate_to_datetime(text)
+        # The oldest of its three forms names no zone; all of them mean GMT (RFC 9110, section 5.6.7).
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
     except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), MAX_SECONDS)
 
 
 def _attempts(pause: Callable[[Exception], bool | float], attempts: int, first: float) -> AsyncIterator[Attempt]:

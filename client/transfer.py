@@ -130,6 +130,8 @@ class Transfer:
     async def _once(self, span: _Span) -> None:
         wanted = None if span.whole and span.part.at == 0 else ByteRange(span.part.at, span.part.end - 1)
         async with self._slots.one(self._source.host):
+            # A wait may have begun while this one stood in the queue.
+            await self._patience.kept(self._source.host)
             try:
                 async with self._source.part(self._digest, wanted, mirrors=self._mirrors) as body:
                     await self._settle(span, body)
