@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 from client.archive.members import Extent
+from client.wording import one_line, shortened
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid, DigestMismatch
 from storage.ingest import storage_errors
 from storage.layout import MAX_DOCUMENT
+
+_MESSAGE = 600
 
 
 class Places(Protocol):
@@ -118,7 +121,8 @@ def naming(label: str) -> Iterator[None]:
     except (ArchiveInvalid, DigestMismatch) as error:
         if error.message.startswith(f"{label}: "):
             raise
-        raise type(error)(f"{label}: {error.message}") from error
+        # Names and media types of a hostile archive are any text, of any length.
+        raise type(error)(f"{label}: {shortened(one_line(error.message), _MESSAGE)}") from error
 
 
 async def _document(name: str, place: Extent) -> bytes:

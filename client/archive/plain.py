@@ -15,6 +15,7 @@ from dataclasses import replace
 from client.archive.choosing import Chosen
 from client.archive.compression import MAGIC_LENGTH, Compression, compression_of, unpacked
 from client.content import Content, Node
+from client.wording import one_line
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid
@@ -32,7 +33,7 @@ async def for_docker(image: Chosen) -> Chosen:
     node = image.top
     config = node.manifest.config
     if config is None or config.media_type not in IMAGE_CONFIGS:
-        kind = node.manifest.artifact_type
+        kind = one_line(node.manifest.artifact_type or "")
         raise ArchiveInvalid(f"{image.reference} is no container image but {kind}: save it as oci-archive or oci")
     here = {each.digest for each in image.blobs}
     if lacking := [each for each in node.manifest.layers if each.digest not in here]:

@@ -266,6 +266,17 @@ async def test_a_hostile_archive_leaves_whole_blobs_and_no_name(  # noqa: PLR091
     assert {each.name for each in tmp_path.iterdir()} <= {"cache", "image.tar"}
 
 
+@ways
+@pytest.mark.parametrize("name", ["\x1b[31mred\n", "long" * 1000])
+async def test_a_hostile_name_is_told_in_one_short_line(cache: Cache, tmp_path: Path, way: str, name: str):
+    listed = to_json([{"Config": name, "RepoTags": ["a:1"], "Layers": []}])
+    for data in (tar([("manifest.json", listed)]), tar([("manifest.json", listed), (name, b"{}")])):
+        with pytest.raises(ArchiveInvalid) as raised:
+            await read(cache, data, way, tmp_path)
+        assert raised.value.message.isprintable()
+        assert len(raised.value.message) < 900
+
+
 async def test_a_name_for_two_images_is_refused(cache: Cache):
     with pytest.raises(ArchiveInvalid, match="a name is given for one image, it holds 2"):
         await stream(cache, two("a:1", "b:1"), name="c:1")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from client.archive import members
+from client.archive.headers import Entry, Kind
 from client.archive.members import Extent, Members, digest_in, normal, scan
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid, PathUnknown
@@ -63,6 +67,18 @@ async def test_links_lead_to_other_members(tmp_path: Path, told: tarfile.TarInfo
 def test_what_leads_out_of_the_archive_is_refused(tmp_path: Path, told: tuple[str, bytes] | tarfile.TarInfo):
     with pytest.raises(ArchiveInvalid, match="leads out of the archive"):
         scanned(tmp_path, told if isinstance(told, tarfile.TarInfo) or told[0] != "./" else ("/.", b""))
+
+
+@given(st.text("ab./é\n"), st.text("ab./"), st.sampled_from([tarfile.SYMTYPE, tarfile.LNKTYPE]))
+def test_no_name_and_no_link_ever_leads_out(name: str, target: str, kind: bytes):
+    found = Members()
+    with suppress(ArchiveInvalid):
+        key = normal(name)
+        assert key
+        assert not key.startswith("/")
+        assert not {"", ".", ".."} & set(key.split("/"))
+        found.add_link(Entry(name, {tarfile.SYMTYPE: Kind.SYMLINK, tarfile.LNKTYPE: Kind.HARD_LINK}[kind], 0, target))
+        assert found.find(key) is None
 
 
 def test_links_in_a_circle_are_refused(tmp_path: Path):

@@ -29,7 +29,7 @@ from ocispec.errors import (
     StorageError,
     StorageFull,
 )
-from ocispec.mediatypes import OCI_LAYER
+from ocispec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from ocispec.platform import Platform
 from ocispec.reference import Reference
 from tests.client.archive.making import (
@@ -135,6 +135,21 @@ async def test_zstd_layers_stay_as_they_are_in_oci_formats(cache: Cache, tmp_pat
     made = image("x", packed="zstd")
     await keep(cache, NAME, made)
     assert blob(made.layers[0])[0] in files_in(await saved(cache, tmp_path, "a:1", format="oci-archive"))
+
+
+async def test_sha512_goes_both_ways(cache: Cache, tmp_path: Path):
+    made = image("x")
+    layer = Digest.of(made.layers[0], "sha512")
+    described_so = {**described(made.layers[0], OCI_LAYER_GZIP), "digest": str(layer)}
+    sha512 = image("x", layers=[described_so])
+    await cache.layout.add(layer, made.layers[0])
+    await keep(cache, NAME, sha512)
+    for form in Format:
+        await save(cache, ["a:1"], tmp_path / form, format=form)
+        other = Cache(tmp_path / f"other-{form}")
+        (loaded,) = await load(other, tmp_path / form)
+        assert loaded.digest == sha512.digest
+        assert await other.layout.read(layer) == made.layers[0]
 
 
 # Platforms.
