@@ -1,4 +1,4 @@
-"""How the events of a pull are shown to people and to programs."""
+"""How the events of a pull or a push are shown to people and to programs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from enum import Enum
 from typing import Any, TextIO
 
 from client.progress import (
+    BlobSent,
     Event,
     LayerDone,
     LayerProgress,
     LayerSkipped,
     LayerStarted,
     Pulled,
+    Pushed,
     Report,
     Resolved,
     Waiting,
@@ -81,7 +83,7 @@ def _warning_text(event: Event) -> str | None:
 
 def _quiet(out: TextIO) -> Report:
     def show(event: Event) -> None:
-        if isinstance(event, Pulled):
+        if isinstance(event, Pulled | Pushed):
             print(event.digest, file=out, flush=True)
 
     return show
@@ -106,6 +108,11 @@ def _text(event: Event) -> str | None:
             return f"  {event.digest.short}  {size_text(event.size):>8}  {done}"
         case Pulled():
             return f"{event.reference}: {event.digest}, {size_text(event.fetched)} fetched"
+        case BlobSent():
+            done = {"exists": "already there"}.get(event.how, event.how)
+            return f"  {event.digest.short}  {size_text(event.size):>8}  {done}"
+        case Pushed():
+            return f"{event.reference}: {event.digest}, {size_text(event.sent)} sent"
         case _:
             return None
 
@@ -119,7 +126,7 @@ def _json(out: TextIO) -> Report:
             if now < due.get(event.digest, 0):
                 return
             due[event.digest] = now + PROGRESS_EVERY
-        if isinstance(event, LayerDone):
+        if isinstance(event, LayerDone | BlobSent):
             due.pop(event.digest, None)
         print(json.dumps({"event": event.kind, **_members(event)}), file=out, flush=True)
 
@@ -152,9 +159,11 @@ def _bars(out: TextIO) -> Iterator[Report]:
                     progress.update(bars[event.digest], completed=event.received)
                 case LayerDone(cached=False):
                     progress.stop_task(bars.pop(event.digest))
+                case BlobSent() if event.digest in bars:
+                    progress.stop_task(bars.pop(event.digest))
                 case LayerSkipped():
                     progress.remove_task(bars.pop(event.digest))
-                case Resolved() | LayerDone() | Pulled():
+                case Resolved() | LayerDone() | Pulled() | BlobSent() | Pushed():
                     progress.console.print(_text(event), soft_wrap=True)
 
         yield show

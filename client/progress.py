@@ -1,4 +1,4 @@
-"""What a pull tells while it works."""
+"""What a pull or a push tells while it works."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Resolved(Event):
 
 @dataclass(frozen=True, slots=True)
 class LayerStarted(Event):
-    """A layer of `size` bytes is on its way; `received` of them were here from an earlier pull."""
+    """A layer of `size` bytes is on its way; `received` of them were here from an earlier pull. Or a blob goes out."""
 
     kind: ClassVar[str] = "layer_started"
     digest: Digest
@@ -67,7 +67,7 @@ class LayerStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class LayerProgress(Event):
-    """`received` of a layer's `size` bytes came so far."""
+    """`received` of a layer's `size` bytes came so far, or of a blob's went out."""
 
     kind: ClassVar[str] = "layer_progress"
     digest: Digest
@@ -111,6 +111,32 @@ class Pulled(Event):
     image: Digest
     platform: Platform | None
     fetched: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSent(Event):
+    """A blob is in the repository; `how` is `uploaded`, `exists` or `mounted` (from another repository)."""
+
+    kind: ClassVar[str] = "blob_sent"
+    digest: Digest
+    size: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed(Event):
+    """The image is whole in the repository, under its name.
+
+    Attributes:
+        digest: of what the name points at, an index or an image.
+        sent: bytes of blobs that were uploaded.
+        size: of all its blobs, in bytes.
+    """
+
+    kind: ClassVar[str] = "pushed"
+    digest: Digest
+    sent: int
     size: int
 
 

@@ -1,39 +1,160 @@
-"""Push: blobs side by side, then each manifest after what it names, the tag last (distribution-spec, "Push")."""
+"""Push: images of the cache, or of an archive, into a registry."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from client.archive import sources
 from client.cache import Cache
-from client.content import LayoutContent, descend
-from client.session import Session
-from client.tasks import side_by_side
-from ocispec.descriptor import Descriptor
-from ocispec.errors import CacheError
-from ocispec.reference import Reference
+from client.census import census, name_of
+from client.content import LayoutContent
+from client.copying import Load, Mounts, alone, send
+from client.picking import Picked, Wanted, pick
+from client.progress import Pushed, Report, Warned, silent
+from client.pulling import as_platform, as_reference
+from client.session import JOBS, PER_HOST, Session
+from client.supply import Local, Source
+from ocispec.descriptor import REF_NAME, Descriptor
+from ocispec.digest import Digest
+from ocispec.errors import ArchiveInvalid, CacheError, DigestInvalid, NameInvalid, TagInvalid
+from ocispec.platform import Platform
+from ocispec.reference import Reference, RepositoryName
+from storage.layout import ImageLayout
+from storage.threads import finish
+
+_MAX_MOUNTS = 2
+_NO_NAME = (NameInvalid, TagInvalid, DigestInvalid)
 
 
-async def push_in(session: Session, cache: Cache, reference: Reference) -> None:
-    """Sends an image of the cache, with everything its index names, to the repository its name tells.
+async def push(
+    source: str | Path | Reference,
+    target: str | Reference | None = None,
+    *,
+    platform: str | Platform | None = None,
+    all_platforms: bool = False,
+    cache: Cache | None = None,
+    jobs: int = JOBS,
+    per_host: int = PER_HOST,
+    plain_http: bool = False,
+    insecure: bool = False,
+    report: Report = silent,
+) -> list[Pushed]:
+    """Sends an image of the cache, or images of an archive, to a registry; cancelled, it leaves the tag as it was.
 
-    Blobs that the registry has are not sent again. Cancelled, it leaves the tag as it was.
+    Args:
+        source: a name in the cache; else a file, or an OCI layout's folder.
+        target: the name that it gets at the registry; the one that it has unless told.
+        platform: of an index, the image for this platform alone.
+        all_platforms: of an index, all that it names; an error where that is not all there.
+        cache: where images are; `Cache()` unless told.
+        jobs: as `client.pull`.
+        per_host: as `client.pull`.
+        plain_http: as `client.pull`.
+        insecure: as `client.pull`.
+        report: is told every event, from within the event loop: it must not block.
+
+    Returns:
+        The last event of each image.
 
     Raises:
-        CacheError: the cache has no such image.
-        StorageError: a part of it is not in the cache.
-        LayerhouseError: see `Remote.upload`.
+        CacheError: there is no such image, or what is wanted of it is not whole.
+        LayerhouseError: the tree in `ocispec.errors`; the message tells host, image, digest and cause in one line.
     """
-    root = await cache.layout.find(str(reference))
-    if root is None:
-        raise CacheError(f"{reference} is not in the cache {cache.root}")
-    remote = session.remote(reference, "pull", "push")
+    wanted, goal = Wanted(as_platform(platform), all_platforms), as_reference(target) if target else None
+    session = Session(jobs=jobs, per_host=per_host, plain_http=plain_http, insecure=insecure)
+    session.report = report
+    async with session:
+        return await push_any(session, cache or Cache(), str(source), goal, wanted)
+
+
+async def push_any(
+    session: Session, cache: Cache, source: str, target: Reference | None, wanted: Wanted
+) -> list[Pushed]:
+    """Pushes what `source` names, an image in the cache where there is one, else a file or folder; see `push`."""
+    try:
+        root = await cache.entry(source)
+    except (CacheError, *_NO_NAME) as error:
+        path = Path(source)
+        if await finish(path.exists):
+            return await push_archive(session, path, target, wanted)
+        raise CacheError(f"{error.message}; nor is there a file {source[:200]!r}") from error
+    return [await _push(session, cache, root, target or _own(root.annotations[REF_NAME], source), wanted)]
+
+
+async def push_in(session: Session, cache: Cache, reference: Reference, wanted: Wanted | None = None) -> Pushed:
+    """Pushes an image of the cache, within a session, to the repository its name tells; see `push`."""
+    return await _push(session, cache, await cache.entry(reference), reference, wanted or Wanted())
+
+
+async def push_archive(session: Session, path: Path, target: Reference | None, wanted: Wanted) -> list[Pushed]:
+    """Pushes the images of a file or folder: one to `target`, or all to where their names tell; see `push`.
+
+    Raises:
+        ArchiveInvalid: it is no archive, or has no image, or several for one target, or one without a name for none.
+    """
+    async with sources.opened(path) as archive:
+        content = archive.content
+
+        async def missing(asked: Iterable[Descriptor]) -> list[Descriptor]:
+            return [each for each in asked if not content.holds(each)]
+
+        if target and len(archive.images) > 1:
+            names = ", ".join(str(name or top.digest) for name, top in archive.images)
+            raise ArchiveInvalid(f"{path}: {target} can be one image alone, it holds {names[:500]}")
+        goals = [(target or _own(name, str(path)), top) for name, top in archive.images]
+        if not goals:
+            raise ArchiveInvalid(f"{path}: there is no image in it")
+        done = []
+        for goal, top in goals:
+            picked = await pick(str(path), content, missing, top, wanted)
+            done.append(await _sent(session, goal, picked, Local(content), lambda _: ()))
+    return done
+
+
+def _own(name: str | None, source: str) -> Reference:
+    """Returns where an image goes by its own name."""
+    try:
+        return Reference.parse(name or "")
+    except _NO_NAME as error:
+        raise ArchiveInvalid(f"{source}: its image has no name that tells a registry: say where it goes") from error
+
+
+async def _push(session: Session, cache: Cache, root: Descriptor, goal: Reference, wanted: Wanted) -> Pushed:
     content = LayoutContent(cache.layout)
-    nodes = await descend(content, root)
-    blobs = {each.digest: each for node in nodes for each in node.manifest.blobs}
+    # A prune at the same time must not take what is about to be sent.
+    async with cache.layout.in_use():
+        name = root.annotations.get(REF_NAME, str(goal))
+        picked = await pick(name, content, cache.layout.missing, root, wanted)
+        return await _sent(session, goal, picked, Local(content), await _mounts(cache.layout, goal))
 
-    async def send(blob: Descriptor) -> None:
-        async with content.stream(blob) as pieces:
-            await remote.upload(blob, lambda: pieces)
 
-    await side_by_side(send, blobs.values(), session.jobs)
-    for node in nodes[:-1]:
-        await remote.put(node.descriptor.digest, node.manifest)
-    await remote.put(reference.target, nodes[-1].manifest)
+async def _sent(
+    session: Session,
+    goal: Reference,
+    picked: Picked,
+    source: Source,
+    mounts: Mounts,
+) -> Pushed:
+    if picked.alone:
+        session.report(Warned(goal, f"{goal}: pushing {alone(picked.platform)}"))
+    return await send(session, Load(source, picked.nodes, mounts=mounts), goal)
+
+
+async def _mounts(layout: ImageLayout, goal: Reference) -> Mounts:
+    """Tells which other repositories of the registry may have a blob: those from which the cache has it."""
+    near = []
+    for entry in await layout.entries():
+        try:
+            name = Reference.parse(name_of(entry))
+        except _NO_NAME:
+            continue
+        if name.host == goal.host and name.repository != goal.repository:
+            near.append(entry)
+    found: defaultdict[Digest, dict[RepositoryName, None]] = defaultdict(dict)
+    known = await census(layout, near)
+    for digest, need in known.needs.items():
+        for each in need.entries:
+            found[digest][Reference.parse(name_of(known.entries[each])).repository] = None
+    return lambda digest: tuple(found.get(digest, ()))[:_MAX_MOUNTS]

@@ -82,6 +82,22 @@ def parsed(text: str) -> Reference:
     return usage(lambda: Reference.parse(text))
 
 
+def host_of(text: str) -> str:
+    """Reads a registry's name, also as docker writes it into its file; what is none ends the command with status 2."""
+    from client.credential import normalised
+    from ocispec.errors import NameInvalid
+    from ocispec.reference import Reference
+
+    host = normalised(text)
+    try:
+        known = Reference.parse(f"{host}/library/any")
+    except NameInvalid:
+        known = None
+    if not known or known.host != host or known.repository != "library/any":
+        end(f"{text[:255]!r} is no registry: expected a host as image names have it, like ghcr.io", 2)
+    return host
+
+
 def platform_of(text: str | None) -> Platform | None:
     """Reads a platform; one that is none ends the command with status 2."""
     from ocispec.platform import Platform

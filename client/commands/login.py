@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.commands.common import Insecure, PlainHttp, end, opened, run
+from client.commands.common import Insecure, PlainHttp, end, host_of, opened, run
 
 if TYPE_CHECKING:
     from client.credential import Credential
@@ -45,7 +45,7 @@ def login(
     Credentials are looked for in $REGISTRY_AUTH_FILE, else containers/auth.json in $XDG_RUNTIME_DIR and in
     $XDG_CONFIG_HOME; then in config.json in $DOCKER_CONFIG, which is ~/.docker unless it is set.
     """
-    name = _host(host)
+    name = host_of(host)
     credential = _asked(name, username, password_stdin=password_stdin)
     run(lambda: _login(opened(plain_http=plain_http, insecure=insecure), name, credential))
 
@@ -53,7 +53,7 @@ def login(
 @app.command()
 def logout(host: Host) -> None:
     """Forget the credentials for a registry that login or docker keeps."""
-    name = _host(host)
+    name = host_of(host)
     run(lambda: _logout(name))
 
 
@@ -92,22 +92,6 @@ async def _logout(host: str) -> None:
         typer.echo(f"Warning: there is still {left.owner}, which pullclient uses and does not remove", err=True)
     elif not places:
         typer.echo(f"There are no credentials for {host}")
-
-
-def _host(text: str) -> str:
-    """Reads a registry's name, also as docker writes it into its file; what is none ends the command."""
-    from client.credential import normalised
-    from ocispec.errors import NameInvalid
-    from ocispec.reference import Reference
-
-    host = normalised(text)
-    try:
-        known = Reference.parse(f"{host}/library/any")
-    except NameInvalid:
-        known = None
-    if not known or known.host != host or known.repository != "library/any":
-        end(f"{text[:255]!r} is no registry: expected a host as image names have it, like ghcr.io", 2)
-    return host
 
 
 def _asked(host: str, username: str | None, *, password_stdin: bool) -> Credential:
