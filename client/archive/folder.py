@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from client.archive.choosing import Chosen
 from client.archive.images import entry_of
-from ocispec.errors import StorageError
+from ocispec.errors import PathUnknown, StorageError
 from storage import durable
 from storage.ingest import storage_errors
 from storage.layout import ImageLayout
@@ -50,6 +50,8 @@ async def _fill(layout: ImageLayout, images: list[Chosen]) -> None:
 def _there(target: Path) -> bool:
     """Whether a layout is there; raises StorageError where something else is."""
     with storage_errors(target):
+        if not target.parent.is_dir():
+            raise PathUnknown(f"{target}: its folder does not exist")
         if (target / "oci-layout").is_file() or not target.exists():
             return target.exists()
         if not target.is_dir():

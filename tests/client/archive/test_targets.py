@@ -35,7 +35,7 @@ async def test_a_folder_that_is_not_there_is_said(cache: Cache, tmp_path: Path):
     await keep(cache, NAME, IMAGE)
     with pytest.raises(PathUnknown, match=r"none/x: its folder does not exist"):
         await save(cache, ["a:1"], tmp_path / "none" / "x")
-    with pytest.raises(PathUnknown, match=r"none/x does not exist"):
+    with pytest.raises(PathUnknown, match=r"none/x: its folder does not exist"):
         await save(cache, ["a:1"], tmp_path / "none" / "x", format="oci")
     with pytest.raises(StorageError, match=r"is a folder, expected a file"):
         await save(cache, ["a:1"], tmp_path)
