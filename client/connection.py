@@ -41,14 +41,18 @@ class Connection(httpcore.AsyncConnectionInterface):
         self._fresh_until: float | None = None
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        self._fresh_until = None
         if self._http is None:
             self._stream = await self._connect(request.extensions.get("timeout", {}).get("connect"))
             self._renew()
+        elif not self.is_idle():
+            # The pool gives a connection that is free to all who wait at that moment.
+            raise httpcore.ConnectionNotAvailable
+        self._fresh_until = None
         stream, http = cast("Stream", self._stream), cast("httpcore.AsyncHTTP11Connection", self._http)
         stream.expect_head()
         response = await http.handle_async_request(request)
         body = Body(self, stream, request, response)
+        stream.end_head()
         extensions = {**response.extensions, "body": body}
         return httpcore.Response(response.status, headers=response.headers, content=body, extensions=extensions)
 
@@ -119,7 +123,7 @@ class Body:
     async def aclose(self) -> None:
         if not self._received:
             await cast("Any", self._response.stream).aclose()
-        elif self._whole and b"close" not in self._headers.get(b"connection", b"").lower():
+        elif self._whole and self._stays_open():
             self._connection.reuse()
         else:
             await self._connection.aclose()
@@ -170,6 +174,11 @@ class Body:
             if waited > PATIENCE and filled < SLOWEST * waited:
                 return filled, httpcore.ReadTimeout(f"only {filled} bytes came in {waited:.0f} s")
         return filled, None
+
+    def _stays_open(self) -> bool:
+        """Whether the server will take another request (RFC 9112, section 9.3)."""
+        said = [value.lower() for name, value in self._response.headers if name.lower() == b"connection"]
+        return self._response.extensions["http_version"] != b"HTTP/1.0" and b"close" not in b",".join(said)
 
     def _plain_size(self) -> int | None:
         """The length of a body that nothing but its bytes travels with; None where the parser has to read it."""

@@ -72,6 +72,10 @@ class Stream(httpcore.AsyncNetworkStream):
         """Whether all of the head, and nothing behind it, was read; else the parser holds a part of the body."""
         return self._head is None
 
+    def end_head(self) -> None:
+        """The parser has the head: whatever follows is the body, also where the head ended in a way of its own."""
+        self._head = None
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 httpcore's signature
         """Returns up to `READ_SIZE` bytes: the parser takes pieces of any size."""
         del max_bytes
@@ -217,6 +221,8 @@ class TLSStream(Stream):
                 await self._flush()
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self._incoming.pending:
+            return True
         return self._tls if info == "ssl_object" else super().get_extra_info(info)
 
     def _decrypted(self) -> bytes | None:
