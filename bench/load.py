@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, Self
 
 _HEAD_END = b"\r\n\r\n"
 _PIECE = 1 << 20
@@ -32,6 +32,12 @@ class Connection:
         self._host = f"127.0.0.1:{port}"
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
 
     def head(self, method: str, path: str, headers: Headers = ()) -> bytes:
         named = "".join(f"{name}: {value}\r\n" for name, value in headers)
@@ -133,7 +139,7 @@ def upload(*, port: int, repository: str, size: int, seed: int) -> Iterator[dict
     yield {"amount": size, "digest": digest}
 
 
-def push(connection: Connection, repository: str, digest: str, size: int, content: Iterator[bytearray]) -> None:
+def push(connection: Connection, repository: str, digest: str, size: int, content: Iterator[bytes | bytearray]) -> None:
     """Pushes a blob of `size` bytes by POST, PATCH and PUT.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -50,9 +50,13 @@ class Result:
 
 
 def table(results: list[Result]) -> str:
-    """Returns a table in Markdown, its columns aligned."""
-    lines = [list(HEADINGS), *(result.cells() for result in results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    """Returns the results' table in Markdown."""
+    return aligned([list(HEADINGS), *(result.cells() for result in results)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, its columns aligned; the first line holds the headings."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rendered = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
                 for line in lines]  # fmt: skip
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
@@ -63,22 +67,28 @@ def facts(versions: Mapping[str, str | None], sizes: Sizes) -> str:
     """Returns when, with what and on what it was measured; nothing that names a machine or a folder."""
     programs = "; ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
     runs = f"{sizes.runs} rounds; blobs of {sizes.large // _MIB} MiB (GET) and {sizes.upload // _MIB} MiB (upload)"
-    kernel = f"{platform.system()} {platform.release()}"
-    machine = f"{os.cpu_count()} cores, {_cpu_model()}, {kernel}"
-    return f"{time.strftime('%Y-%m-%d', time.gmtime())}. {runs}.\n{programs}.\n{machine}."
+    return f"{today()}. {runs}.\n{programs}.\n{machine()}."
 
 
-def write(document: Path, measured: str) -> None:
-    """Puts what was measured between the document's two marks.
+def today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {_cpu_model()}, {platform.system()} {platform.release()}"
+
+
+def write(document: Path, measured: str, begin: str = BEGIN) -> None:
+    """Puts what was measured between two marks of the document: `begin`, and the next end.
 
     Raises:
         ValueError: the document has no marks.
     """
     text = document.read_text()
-    block = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    block = re.compile(f"{re.escape(begin)}.*?{re.escape(END)}", re.DOTALL)
     if not block.search(text):
         raise ValueError(f"{document.name} does not say where the figures stand")
-    document.write_text(block.sub(lambda _: f"{BEGIN}\n\n{measured}\n\n{END}", text))
+    document.write_text(block.sub(lambda _: f"{begin}\n\n{measured}\n\n{END}", text))
 
 
 def _cpu_model() -> str:

@@ -20,6 +20,7 @@ END_WITHIN = 30.0  # seconds
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+_VERSION = re.compile(r"\d+(\.\d+)+[\w.+~-]*")
 # What Debian's package ships, but for the address, the folder and the password.
 _DISTRIBUTION = """\
 version: 0.1
@@ -121,16 +122,20 @@ class Server:
             process.wait()
 
 
-class Ours(Server):
-    name = "layerhouse"
-
-    def command(self) -> Sequence[str | Path]:
-        return [sys.executable, "-m", "registry", "serve", "--root", self.root, "--addr", "127.0.0.1:0"]
+class Telling(Server):
+    """One that takes any free port, and says in its log which."""
 
     def _is_ready(self) -> bool:
         told = _LISTENING.search(self._log.read_text())
         self.port = int(told[1]) if told else 0
         return told is not None
+
+
+class Ours(Telling):
+    name = "layerhouse"
+
+    def command(self) -> Sequence[str | Path]:
+        return [sys.executable, "-m", "registry", "serve", "--root", self.root, "--addr", "127.0.0.1:0"]
 
     @staticmethod
     def version() -> str | None:
@@ -145,11 +150,11 @@ class Distribution(Server):
         self.port = _free_port()
         config = self.folder / "config.yml"
         config.write_text(_DISTRIBUTION.format(root=self.root, port=self.port))
-        return [_find("docker-registry") or "", "serve", config]
+        return [find("docker-registry") or "", "serve", config]
 
     @staticmethod
     def version() -> str | None:
-        return _tell("docker-registry", "--version")
+        return tell("docker-registry", "--version")
 
 
 class Nginx(Server):
@@ -163,14 +168,14 @@ class Nginx(Server):
         # Started by root, its worker would be nobody, who may not read the files.
         user = "user root;\n" if os.geteuid() == 0 else ""
         config.write_text(_NGINX.format(user=user, folder=self.folder, root=self.root, port=self.port))
-        return [_find("nginx") or "", "-p", self.folder, "-e", self.folder / "error.log", "-c", config]
+        return [find("nginx") or "", "-p", self.folder, "-e", self.folder / "error.log", "-c", config]
 
     def path(self, kind: str, repository: str, reference: str) -> str:
         return f"/{blob_folder(reference)}/data"
 
     @staticmethod
     def version() -> str | None:
-        return _tell("nginx", "-v")
+        return tell("nginx", "-v")
 
 
 def blob_folder(digest: str) -> str:
@@ -184,17 +189,19 @@ def forget_blob(root: Path, digest: str) -> None:
     shutil.rmtree(root / "docker/registry/v2/blobs" / blob_folder(digest))
 
 
-def _find(program: str) -> str | None:
+def find(program: str) -> str | None:
+    """Returns the path of a program, on PATH or in the folders of the system's administrator."""
     return shutil.which(program, path=_PATH)
 
 
-def _tell(program: str, option: str) -> str | None:
+def tell(program: str, word: str) -> str | None:
     """Returns the version that a program tells, or None where it is not installed."""
-    path = _find(program)
+    path = find(program)
     if path is None:
         return None
-    told = subprocess.run([path, option], capture_output=True, text=True, check=True)
-    return (told.stdout + told.stderr).split()[-1].rpartition("/")[2]
+    told = subprocess.run([path, word], capture_output=True, text=True, check=True)
+    found = _VERSION.search(told.stdout + told.stderr)
+    return found[0] if found else "of no version"
 
 
 def _free_port() -> int:

@@ -1,12 +1,29 @@
-"""The benchmark still runs, and says what it measured."""
+"""The benchmarks still run, and say what they measured."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import pytest
+
+from bench import report
+from bench.client.clients import Client, Cost, Pullclient
+from bench.client.image import Image, Layer, push
+from bench.client.measure import Goal, Job, Row, figures, measure
+from bench.client.report import BEGIN, cells, facts
+from bench.client.servers import Relay
+from bench.load import Connection
+from bench.servers import Ours
 from tests.support.source import ROOT
+
+PULLS = ["8 layers, 2 MB", "one layer, 3 MB", "one layer, 1 MB, far away"]
+TINY = ["--runs", "2", "--image", "2", "--layer", "3", "--far", "1"]
 
 
 def test_it_measures_ours_without_any_peer(tmp_path: Path) -> None:
@@ -22,3 +39,142 @@ def test_it_measures_ours_without_any_peer(tmp_path: Path) -> None:
         "5 KB blob GET, requests/CPU s",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def path_of(layer: Layer) -> str:
+    return f"/v2/bench/pulled/blobs/{layer.digest}"
+
+
+def client_bench(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "bench.client", *TINY, "--folder", str(folder), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_it_measures_our_client_without_any_peer(tmp_path: Path) -> None:
+    told = [line.split("|") for line in client_bench(tmp_path, "--peers", "none").splitlines() if line[:2] == "| "][1:]
+    assert [cell[1].strip() for cell in told] == [
+        *(f"{name}: {unit}" for name in PULLS for unit in ("s", "CPU s")),
+        "all of it there already: s",
+        "`--help`: s",
+        "most memory in any run: MB",
+    ]
+    assert [float(cell[2]) > 0 for cell in told] == [True] * 9
+    assert [cell[8].strip() for cell in told[:6]] == ["no peer"] * 5 + [""]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.peer("skopeo", "docker")
+def test_it_measures_our_client_beside_its_peers(tmp_path: Path) -> None:
+    told = client_bench(tmp_path, "--peers", "skopeo", "docker", "--rows", "8 layers")
+    wall, cpu, memory = [line.split("|") for line in told.splitlines() if line[:2] == "| "][1:]
+    for row in (wall, cpu):
+        ours, skopeo, crane, docker, ratio = row[2:7]
+        assert all(float(figure) > 0 for figure in (ours, skopeo, docker, ratio))
+        assert crane.strip() == "-"
+        assert row[8].strip() in ("reached", "missed")
+    assert memory[5].strip() == "-"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_is_a_gzipped_archive_with_the_digests_it_is_said_to_have(tmp_path: Path) -> None:
+    sizes = [70_000, 1_500_000]
+    with Ours(tmp_path / "server", tmp_path / "root") as server, Connection(server.port) as connection:
+        image = push(server.port, "some", sizes, seed=3)
+        for layer, size in zip(image.layers, sizes, strict=True):
+            status, _, body = connection.ask("GET", path_of(layer))
+            assert (status, len(body)) == (200, layer.size)
+            assert f"sha256:{hashlib.sha256(gzip.decompress(body)).hexdigest()}" == layer.diff_id
+            with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
+                assert [member.size for member in archive] == [size]
+
+
+def test_the_relay_carries_every_byte_both_ways(tmp_path: Path) -> None:
+    with Ours(tmp_path / "server", tmp_path / "root") as server, Relay(tmp_path / "relay", server.port) as relay:
+        layer = push(relay.port, "some", [1_000_000], seed=0).layers[0]
+        with Connection(relay.port) as connection:
+            status, _, body = connection.ask("GET", path_of(layer))
+        assert (status, f"sha256:{hashlib.sha256(body).hexdigest()}") == (200, layer.digest)
+
+
+def test_the_relay_outlives_connections_that_break(tmp_path: Path) -> None:
+    with Ours(tmp_path / "server", tmp_path / "root") as server, Relay(tmp_path / "relay", server.port) as relay:
+        layer = push(server.port, "some", [8_000_000], seed=0).layers[0]
+        with Connection(relay.port) as connection:
+            connection.socket.sendall(connection.head("GET", path_of(layer)))
+            connection.socket.recv(1)
+        with Connection(relay.port) as connection:
+            assert connection.ask("GET", "/v2/")[0] == 200
+    with Relay(tmp_path / "to-nobody", server.port) as relay, Connection(relay.port) as connection:
+        with pytest.raises(ConnectionError, match="the server closed the connection"):
+            connection.answer()
+        assert (tmp_path / "to-nobody" / "log").read_text().count("\n") == 1
+
+
+class Pretending(Client):
+    """One that does nothing, well."""
+
+    name = "pretending"
+
+    @classmethod
+    def program(cls) -> str:
+        return "/bin/true"
+
+
+def test_a_client_that_ends_well_without_the_image_is_found_out(tmp_path: Path) -> None:
+    image = Image("some", (Layer("sha256:" + "0" * 64, "sha256:" + "1" * 64, 5),))
+    job = Job("nothing", lambda _: [], image, fresh=True, clients=("pretending",))
+    with pytest.raises(RuntimeError, match="pretending ended well, and does not hold what it pulled"):
+        measure(job, [Pretending(tmp_path / "client")], rounds=1)
+
+
+def test_a_client_that_fails_is_quoted(tmp_path: Path) -> None:
+    class Failing(Pretending):
+        @classmethod
+        def program(cls) -> str:
+            return "/bin/ls"
+
+    with pytest.raises(RuntimeError, match=r"(?s)pretending ended with 2:.*no-such-file"):
+        Failing(tmp_path / "client").run(["no-such-file"])
+
+
+JOB = Job("pulled", lambda _: [])
+
+
+def test_ratios_are_of_pairs_within_a_round() -> None:
+    row = Row("pulled: s", "wall", Goal(0.8, "skopeo"), JOB)
+    measured = {"pullclient": [1.0, 4.0, 9.0], "skopeo": [2.0, 4.0, 10.0]}
+    assert cells(row, measured) == ["pulled: s", "4.00", "4.00", "-", "-", "0.90", "≤ 0.8 x skopeo", "missed"]
+    assert cells(row, {"pullclient": [1.0], "skopeo": [2.0]})[5:] == ["0.50", "≤ 0.8 x skopeo", "reached"]
+    assert cells(row, {"pullclient": [1.0]})[5:] == ["", "≤ 0.8 x skopeo", "no peer"]
+
+
+def test_a_goal_without_a_peer_is_of_the_figure() -> None:
+    row = Row("pulled: s", "wall", Goal(0.25), JOB)
+    measured = {"pullclient": [0.1, 0.2, 9.0], "docker": [1.0]}
+    assert cells(row, measured) == ["pulled: s", "0.20", "-", "-", "1.00", "", "≤ 0.25", "reached"]
+    assert cells(row, {"pullclient": [0.3]})[7] == "missed"
+
+
+def test_memory_is_the_most_of_any_run_of_any_job() -> None:
+    costs = {"pulled": {"pullclient": [Cost(1, 1, 30_000_000)], "docker": [Cost(1, 1, None)]},
+             "again": {"pullclient": [Cost(1, 1, 121_000_000), Cost(1, 1, 20_000_000)]}}  # fmt: skip
+    row = Row("memory", "memory", Goal(120))
+    assert figures(row, costs) == {"pullclient": [121.0]}
+    assert cells(row, figures(row, costs))[1:] == ["121", "-", "-", "-", "", "≤ 120", "missed"]
+    assert figures(Row("pulled: s", "wall", None, JOB), costs) == {"pullclient": [1], "docker": [1]}
+
+
+def test_its_figures_stand_between_marks_of_their_own(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text((ROOT / "docs" / "performance.md").read_text())
+    registry, client = document.read_text().split("## The client")
+    report.write(document, "new figures", BEGIN)
+    assert document.read_text().split("## The client")[0] == registry
+    assert f"{BEGIN}\n\nnew figures\n\n{report.END}" in document.read_text()
+    assert document.read_text().endswith(client.split(report.END)[1])
+
+
+def test_the_report_says_who_was_missing() -> None:
+    told = facts({Pullclient.name: "1", "crane": None}, 5, "is quick")
+    assert "5 rounds. Through the relay, one connection is quick." in told
+    assert "pullclient 1; crane not installed." in told

@@ -1,0 +1,1 @@
+"""Measures pullclient beside its peers; `python -m bench.client --help` tells how."""
