@@ -105,12 +105,18 @@ class Api:
         granted = self._access.granted(self.endpoint, scopes) if here else None
         async with self.open(_authorized(request, granted)) as response:
             challenge = response.headers.get("www-authenticate")
-            if response.status != 401 or not challenge or not here:
+            if not (challenge and self._refused(response)):
                 yield response
                 return
         granted = await self._access.renew(self.endpoint, scopes, granted, [challenge], self._exchange)
         async with self.open(_authorized(request, granted)) as response:
+            if self._refused(response):
+                raise self._access.refusal(self.endpoint, scopes)
             yield response
+
+    def _refused(self, response: Response) -> bool:
+        # What another host answers, where a redirect led, asks for no access to this one.
+        return response.status == 401 and origin(response.url) == self._origin
 
     async def _exchange(self, request: Request) -> Answer:
         async with self.open(replace(request, behind=self.endpoint.api)) as response:
