@@ -21,9 +21,13 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "nginx": (("nginx",), "apt-get install nginx-light"),
     "busybox": (("busybox",), "apt-get install busybox-static"),
     "tmpfs": (("mount", "umount"), "apt-get install mount"),
+    "umoci": (("umoci",), "apt-get install umoci"),
+    "runc": (("runc",), "apt-get install runc"),
+    "crun": (("crun", "unshare"), "apt-get install crun"),
+    "root": ((), "run the tests as root"),
     "conformance": (("conformance",), f"go install {CONFORMANCE_PACKAGE}"),
 }
-NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd"}
+NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd", "umoci", "runc", "crun", "root"}
 
 
 def find(program: str) -> str | None:
