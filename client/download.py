@@ -14,10 +14,11 @@ from client.slots import Slots
 from client.tasks import side_by_side
 from client.transfer import Source, Transfer
 from ocispec.descriptor import Descriptor
-from ocispec.errors import BlobUnknown, DigestMismatch, StorageFull
+from ocispec.errors import BlobUnknown, DigestMismatch, LayerhouseError, StorageFull
 from ocispec.mediatypes import is_foreign
 from storage.layout import ImageLayout
-from storage.partials import Partial, Partials
+from storage.leftovers import Kind, Leftover, remove
+from storage.partials import Partial, Partials, folder_of
 from storage.threads import finish
 
 PROGRESS_EVERY = 0.1
@@ -51,7 +52,10 @@ class Downloads:
         self._foreign = foreign
 
     async def fetch_all(self, remote: Remote, wanted: Collection[Descriptor], told: Collection[Descriptor]) -> int:
-        """Fetches blobs side by side, and tells of those in `told`; returns how many bytes came, see `fetch`."""
+        """Fetches blobs side by side, and tells of those in `told`; returns how many bytes came, see `fetch`.
+
+        Where the layout is full, nothing is left of any blob that did not become whole.
+        """
         shown = {each.digest for each in told}
         quiet = Downloads(self._layout, self._slots, self._patience, silent, self._foreign)
         fetched = 0
@@ -61,8 +65,17 @@ class Downloads:
             came = await (self if blob.digest in shown else quiet).fetch(remote, blob)
             fetched += came
 
-        await side_by_side(one, wanted, self._slots.total)
+        try:
+            await side_by_side(one, wanted, self._slots.total)
+        except StorageFull:
+            await finish(self._make_room, wanted)
+            raise
         return fetched
+
+    def _make_room(self, wanted: Collection[Descriptor]) -> None:
+        """Removes what came of blobs that are not whole, unless another process is at them."""
+        for each in wanted:
+            remove(Leftover(Kind.PARTIAL, folder_of(self._layout.root, each.digest), 0, 0.0))
 
     async def fetch(self, remote: Remote, wanted: Descriptor) -> int:
         """Fetches one blob, goes on where an earlier try ended, verifies it, and puts it into the layout.
@@ -97,6 +110,7 @@ class Downloads:
             return await self._fetch(remote, source, wanted, mirrors=True)
         except DigestMismatch as error:
             first = error
+        remote.told(f"{remote.place(wanted.digest)}: {first.message}; it is fetched once more, from its first byte")
         try:
             return await self._fetch(remote, source, wanted, mirrors=False)
         except DigestMismatch as error:
@@ -124,8 +138,9 @@ class Downloads:
         except DigestMismatch:
             await self._partials.quarantine(partial, wanted.digest)
             raise
-        except StorageFull:
-            await finish(partial.discard)
+        except LayerhouseError as error:
+            if isinstance(error, StorageFull) or not partial.came:
+                await finish(partial.discard)
             raise
 
     @asynccontextmanager

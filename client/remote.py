@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,6 +17,7 @@ from ocispec.digest import Digest
 from ocispec.errors import (
     BlobUnknown,
     ConfigurationError,
+    ContentTruncated,
     DigestInvalid,
     DigestMismatch,
     GrammarError,
@@ -64,6 +65,9 @@ class Remote:
         connect: gives the endpoints, in the order in which they are asked.
         patience: how often something is tried again.
         told: hears of each mirror that is given up.
+
+    Attributes:
+        told: the same.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Remote:
         self.reference = reference
         self._connect = connect
         self._patience = patience
-        self._told = told
+        self.told = told
         self._apis: Sequence[Api] = ()
         # Endpoints that are not asked again: for anything, or for what they do not have.
         self._given_up: set[Api | tuple[Api, Tag | Digest]] = set()
@@ -102,7 +106,7 @@ class Remote:
         found = [each for each in await self.endpoints() if each.endpoint.pushes and not each.endpoint.mirror]
         if not found:
             raise ConfigurationError(f"{self.reference}: no endpoint takes pushes")
-        return await reached(found, self._told)
+        return await reached(found, self.told)
 
     async def head(self, target: Tag | Digest) -> Digest | None:
         """Returns the digest that the registry says a manifest has; None where it does not say (end-3).
@@ -191,6 +195,8 @@ class Remote:
                 response = await stack.enter_async_context(self._content(api, digest, headers))
                 if not (span and response.status == 206):
                     await expect(response, 200, BlobUnknown)
+                if api.endpoint.mirror:
+                    stack.enter_context(self._watched(api, digest))
                 return response, stack.pop_all()
 
         response, opened = await self._first(digest, ask, mirrors=mirrors, again=again)
@@ -203,15 +209,30 @@ class Remote:
         known = (self.reference.tag, self.reference.digest)
         return str(self.reference) if target in known else f"{self.reference}: {target}"
 
+    @contextmanager
+    def _watched(self, mirror: Api, digest: Digest) -> Iterator[None]:
+        """Leaves the rest of a blob to the next endpoint where a mirror's bytes end early, or are none of it."""
+        try:
+            yield
+        except (ContentTruncated, DigestMismatch, ResponseInvalid) as error:
+            self._given_up.add((mirror, digest))
+            self.told(f"{error.message} (from {mirror.endpoint.host}); going on with the next")
+            raise
+
     @asynccontextmanager
     async def _content(self, api: Api, digest: Digest, headers: Mapping[str, str]) -> AsyncIterator[Response]:
         """Sends the request for a blob, straight to where the registry led the last one, while that is good."""
         if moved := self._moved.get((api, digest)):
-            async with api.open(Request("GET", moved, headers, behind=api.endpoint.api)) as response:
-                if response.status not in _EXPIRED:
-                    yield response
-                    return
-            del self._moved[api, digest]
+            try:
+                async with api.open(Request("GET", moved, headers, behind=api.endpoint.api)) as response:
+                    if response.status not in _EXPIRED:
+                        yield response
+                        return
+            except HostUnreachable:
+                self._moved.pop((api, digest), None)
+                raise
+            # Another part may have found it out before.
+            self._moved.pop((api, digest), None)
         async with api.send("GET", _blob(api, digest), headers=headers, again=False) as response:
             # Only a blob that comes in several parts is asked for again.
             if response.status == 206 and origin(response.url) != origin(api.endpoint.api):
@@ -232,8 +253,11 @@ class Remote:
                 with within(f"{self.place(target)} at {api.endpoint.host}"):
                     return await ask(api)
             except LayerhouseError as error:
+                # Of several ways to the registry itself, the first that leads there has the last word.
+                if not (api.endpoint.mirror or isinstance(error, HostUnreachable)):
+                    raise
                 self._given_up.add(api if isinstance(error, HostUnreachable) else (api, target))
-                self._told(f"{error.message}; going on with the next")
+                self.told(f"{error.message}; going on with the next")
         with within(self._place_at(target, last)):
             asked = partial(ask, last)
             return await (self._patience.run(self.host, asked) if again else asked())

@@ -17,7 +17,7 @@ from client.retrying import Patience
 from client.slots import Slots
 from client.tasks import together
 from ocispec.digest import Digest
-from ocispec.errors import ContentTruncated, HostUnreachable, RangeInvalid, ResponseInvalid
+from ocispec.errors import ContentTruncated, DigestMismatch, HostUnreachable, RangeInvalid, ResponseInvalid
 from ocispec.headers import ByteRange
 from storage.partials import Part, Partial
 from storage.threads import finish
@@ -112,14 +112,17 @@ class Transfer:
     async def _fetch(self, span: _Span) -> None:
         """Brings a span up to its end, in as many tries as make progress."""
         part = span.part
+        furthest = part.at
 
         async def rest() -> None:
-            before = part.at
+            nonlocal furthest
             try:
                 await self._once(span)
             except ContentTruncated:
-                if part.at - before < _PROGRESS:
+                # What was fetched before, by a host that sends it all again, is no progress.
+                if part.at < furthest + _PROGRESS:
                     raise
+            furthest = part.at
 
         try:
             while part.at < part.end:
@@ -138,21 +141,21 @@ class Transfer:
                     await self._poured(span, body)
             except RangeInvalid as error:
                 raise self._cut(span, "the host has no more") from error
-            except ResponseInvalid as error:
+            except (ResponseInvalid, DigestMismatch) as error:
                 if wanted is None:
                     raise
                 if not span.whole:
                     raise NoRangesError from error
                 await finish(span.part.restart)
                 raise self._cut(span, error.message) from error
-        if span.part.at < span.part.end:
-            raise self._cut(span, "the host sent no more")
 
     async def _poured(self, span: _Span, body: Body) -> None:
         try:
             await body.response.pour(span.part.take)
         except HostUnreachable as error:
             raise self._cut(span, error.message) from error
+        if span.part.at < span.part.end:
+            raise self._cut(span, "the host sent no more")
 
     def _cut(self, span: _Span, cause: str) -> ContentTruncated:
         return ContentTruncated(f"ended after {span.part.at} of {self._partial.size} bytes: {cause}")

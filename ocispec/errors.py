@@ -249,7 +249,7 @@ def from_envelope(body: Any, status: int) -> RegistryError:
 def _class_for(code: Any, status: int) -> type[RegistryError]:
     same_code = [each for each in _descendants(RegistryError) if each.code == code]
     exact = [each for each in same_code if each.status == status]
-    by_status = {401: Unauthorized, 403: Denied, 405: Unsupported, 429: TooManyRequests}
+    by_status = {401: Unauthorized, 403: Denied, 405: Unsupported, 416: RangeInvalid, 429: TooManyRequests}
     by_status |= dict.fromkeys((502, 503, 504), Unavailable)
     candidates = exact or same_code
     return candidates[0] if candidates else by_status.get(status, UnknownError)

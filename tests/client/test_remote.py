@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
 
-from client.remote import MAX_MANIFEST, Remote, within
+from client.api import Api, within
+from client.exchange import Request
+from client.hosts.endpoint import Endpoint
+from client.remote import MAX_MANIFEST, Remote
+from client.retrying import Patience
 from client.session import Session
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
@@ -16,6 +22,7 @@ from ocispec.errors import (
     ContentTruncated,
     Denied,
     DigestMismatch,
+    HostUnreachable,
     LayerhouseError,
     ManifestInvalid,
     ManifestUnknown,
@@ -23,10 +30,11 @@ from ocispec.errors import (
     ResponseInvalid,
     TooManyRequests,
     Unauthorized,
+    Unavailable,
     UnknownError,
 )
 from ocispec.reference import Reference, Tag
-from tests.client.scripted import MANIFEST, Reply, ScriptedRegistry, Seen
+from tests.client.scripted import MANIFEST, Reply, ScriptedRegistry, Seen, scripted
 
 Open = Callable[[str], Remote]
 LATEST = Tag("latest")
@@ -35,7 +43,7 @@ PATH = "/v2/a/b/manifests/latest"
 
 @pytest.fixture
 async def remote(registry: ScriptedRegistry) -> AsyncIterator[Remote]:
-    async with Session() as session:
+    async with Session(patience=Patience(first=0.001)) as session:
         yield session.remote(Reference.parse(f"{registry.host}/a/b"))
 
 
@@ -99,11 +107,30 @@ async def test_each_failure_is_one_line_with_the_image_in_front(
     assert raised.value.message.isprintable()
 
 
-async def test_a_registry_that_asks_to_wait_is_passed_on(registry: ScriptedRegistry, remote: Remote):
+async def test_a_registry_that_asks_to_wait_for_too_long_is_given_up_at_once(registry: ScriptedRegistry):
     registry.behaviours[PATH] = Reply(429, headers={"Retry-After": "42"})
-    with pytest.raises(TooManyRequests) as raised:
-        await remote.manifest(LATEST)
+    async with Session(patience=Patience(first=0.001, longest=41)) as session:
+        with pytest.raises(TooManyRequests, match=f"; {registry.host} asks to wait 42 s, 41 s are granted$") as raised:
+            await session.remote(Reference.parse(f"{registry.host}/a/b")).manifest(LATEST)
     assert raised.value.headers["retry-after"] == "42"
+    assert len(registry.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_what_may_pass_is_asked_for_again(registry: ScriptedRegistry, remote: Remote, status: int):
+    registry.publish("a/b", "latest", [])
+    known = registry.behaviours[PATH]
+    registry.behaviours[PATH] = lambda _: known if len(registry.seen) % 3 == 0 else Reply(status)
+    digest, _ = await remote.manifest(LATEST)
+    assert await remote.head(LATEST) == digest
+    assert [each.method for each in registry.seen] == ["GET"] * 3 + ["HEAD"] * 3
+
+
+async def test_a_host_that_stays_away_is_asked_five_times(registry: ScriptedRegistry, remote: Remote):
+    registry.behaviours[PATH] = Reply(503)
+    with pytest.raises(Unavailable, match=r"latest: service unavailable \(status 503\)$"):
+        await remote.manifest(LATEST)
+    assert len(registry.seen) == 5
 
 
 async def test_a_blob_streams(registry: ScriptedRegistry, remote: Remote):
@@ -173,7 +200,10 @@ async def test_a_registry_that_refuses_its_own_token_is_asked_no_third_time(regi
     denied = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
     registry.behaviours[PATH] = Reply(401, denied, {"WWW-Authenticate": challenge})
     registry.behaviours["/token"] = Reply(200, b'{"token":"t"}')
-    with pytest.raises(Unauthorized, match=r"wants a login for repository:a/b:pull, and there are no credentials for it: pullclient login"):
+    with pytest.raises(
+        Unauthorized,
+        match=r"wants a login for repository:a/b:pull, and there are no credentials for it: pullclient login",
+    ):
         await remote.manifest(LATEST)
     assert registry.paths() == [PATH, "/token", PATH]
 
@@ -203,9 +233,14 @@ async def test_only_this_machine_is_spoken_to_in_plain_http(name: str, plain: bo
     assert asked == [address]
 
 
-def test_docker_hubs_real_host_is_named():
-    remote = Session().remote(Reference.parse("node"))
-    assert remote.place(LATEST) == "docker.io/library/node:latest at registry-1.docker.io"
+async def test_docker_hubs_real_host_is_named_where_it_fails():
+    def send(_: Request) -> NoReturn:
+        raise HostUnreachable("no")
+
+    async with Session(patience=Patience(attempts=1)) as session:
+        session.send = send
+        with pytest.raises(HostUnreachable, match=r"^docker\.io/library/node:latest at registry-1\.docker\.io: no$"):
+            await session.remote(Reference.parse("node")).manifest(LATEST)
 
 
 def test_a_place_is_named_once():
@@ -215,3 +250,94 @@ def test_a_place_is_named_once():
 
     with pytest.raises(ResponseInvalid, match=r"^here: it broke$"):
         fail()
+
+
+@asynccontextmanager
+async def beside(registry: ScriptedRegistry) -> AsyncIterator[tuple[ScriptedRegistry, Remote, list[str]]]:
+    """Gives a mirror, the repository as it is reached through it, and what is warned of."""
+    warned: list[str] = []
+    patience = Patience(first=0.001)
+    async with scripted() as mirror, Session(patience=patience, mirrors=(f"http://{mirror.host}",)) as session:
+        session.report = lambda event: warned.append(event.message)
+        yield mirror, session.remote(Reference.parse(f"{registry.host}/a/b")), warned
+
+
+async def test_a_mirror_is_asked_first_and_alone_where_it_answers(registry: ScriptedRegistry):
+    async with beside(registry) as (mirror, remote, warned):
+        image = mirror.publish("a/b", "latest", [b"layer"])
+        digest, _ = await remote.manifest(LATEST)
+        assert str(digest) == image.digest
+        assert (registry.seen, warned) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply(404), "manifest unknown to registry (status 404)"),
+        (Reply(500), "unknown error (status 500)"),
+        (Reply(429, headers={"Retry-After": "999"}), "too many requests (status 429)"),
+        (Reply(200, b"{}", {"Docker-Content-Digest": str(Digest.of(b"x"))}), f"expected {Digest.of(b'x')}, its"),
+        (Reply(200, b"{}", promised=9), "ended after 2 of 9 bytes"),
+        (Reply(401), "authentication required (status 401)"),
+    ],
+)
+async def test_a_mirror_that_fails_in_any_way_is_left_at_once_and_warned_of(
+    registry: ScriptedRegistry, reply: Reply, text: str
+):
+    image = registry.publish("a/b", "latest", [b"layer"])
+    async with beside(registry) as (mirror, remote, warned):
+        mirror.behaviours[PATH] = reply
+        for _ in range(2):
+            digest, _ = await remote.manifest(LATEST)
+            assert str(digest) == image.digest
+        assert len(mirror.seen) == 1
+        assert len(warned) == 1
+        assert warned[0].startswith(f"{registry.host}/a/b:latest at {mirror.host}: ")
+        assert text in warned[0]
+        assert warned[0].endswith("; going on with the next")
+
+
+async def test_a_mirror_that_is_down_is_not_asked_again_for_anything(registry: ScriptedRegistry):
+    registry.publish("a/b", "latest", [b"layer"])
+    async with scripted() as gone:
+        pass
+    async with Session(patience=Patience(first=0.001), mirrors=(f"http://{gone.host}",)) as session:
+        warned: list[str] = []
+        session.report = lambda event: warned.append(event.message)
+        remote = session.remote(Reference.parse(f"{registry.host}/a/b"))
+        digest, _ = await remote.manifest(LATEST)
+        await remote.manifest(digest)
+        assert len(warned) == 1
+        assert f"{gone.host} cannot be reached: connection refused" in warned[0]
+
+
+async def test_where_all_fail_the_registrys_own_error_is_the_one(registry: ScriptedRegistry):
+    async with beside(registry) as (_, remote, warned):
+        with pytest.raises(ManifestUnknown, match=f"^{registry.host}/a/b:latest: manifest unknown"):
+            await remote.manifest(LATEST)
+        assert len(warned) == 1
+
+
+async def test_of_two_ways_to_a_registry_the_first_that_leads_there_has_the_last_word(registry: ScriptedRegistry):
+    async with scripted() as gone:
+        pass
+    reference = Reference.parse(f"{registry.host}/a/b")
+    async with Session(patience=Patience(first=0.001)) as session:
+        warned: list[str] = []
+
+        def remote(*hosts: str) -> Remote:
+            ways = [
+                session._api(Endpoint(f"http://{each}/v2", each, reference.repository, registry.host)) for each in hosts
+            ]
+
+            async def connect() -> list[Api]:
+                return ways
+
+            return Remote(reference, connect, session.patience, warned.append)
+
+        with pytest.raises(ManifestUnknown):
+            await remote(registry.host, gone.host).manifest(LATEST)
+        assert warned == []
+        with pytest.raises(ManifestUnknown):
+            await remote(gone.host, registry.host).manifest(LATEST)
+        assert len(warned) == 1

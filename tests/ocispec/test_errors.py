@@ -108,6 +108,7 @@ def test_a_deeply_nested_answer_is_an_error_too():
         (None, 401, errors.Unauthorized),
         ("<html>", 403, errors.Denied),
         ({}, 405, errors.Unsupported),
+        (b"", 416, errors.RangeInvalid),
         ({"errors": []}, 429, errors.TooManyRequests),
         ({"errors": [None]}, 503, errors.Unavailable),
         ({"errors": [{"code": "NEW_CODE"}]}, 429, errors.TooManyRequests),
