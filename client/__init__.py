@@ -6,12 +6,14 @@
     pulled = asyncio.run(client.pull("diamol/ch03-web-ping"))
     print(pulled.digest)
 
-- `pull`, `resolve`: coroutines; cancelled at any await, they leave the cache sound.
-- `save`, `load`: images of the cache to archives, and from them.
-- `Cache`: what is on this machine; `Reference`, `Platform`: names, parsed.
-- `Resolved`, `LayerStarted`, `LayerProgress`, `LayerDone`, `LayerSkipped`, `Pulled`: what `pull` reports.
+- `pull`, `push`, `copy`, `resolve`: between registries and the cache.
+- `save`, `load`: images of the cache to archives, and from them; `unpack`, `bundle`: to where they can run.
+- `Session`: how hosts are reached, for many calls; `Cache`: what is on this machine.
+- `Reference`, `Platform`: names, parsed.
+- `Event` and what is below it: what a `report` hears.
 - `errors`: the one tree of errors; every one is a `LayerhouseError`.
 
+All coroutines may be cancelled at any await: the cache stays sound, and no tag or folder is half made.
 Names are imported when they are first used, so that importing the package costs nothing.
 """
 
@@ -24,23 +26,34 @@ if TYPE_CHECKING:
     from client.archive.loading import Loaded, load
     from client.archive.saving import save
     from client.cache import Cache, CachedImage, Variant
+    from client.copying import copy
     from client.progress import (
+        BlobSent,
         Event,
         LayerDone,
         LayerProgress,
         LayerSkipped,
         LayerStarted,
         Pulled,
+        Pushed,
         Report,
         Resolved,
+        Waiting,
+        Warned,
     )
     from client.pulling import pull, resolve
+    from client.pushing import push
     from client.resolving import Resolution
+    from client.session import Session
+    from client.unpacking.bundling import Bundled, bundle
+    from client.unpacking.unpacking import LayerUnpacked, Unpacked, unpack
     from ocispec import errors
     from ocispec.platform import Platform
     from ocispec.reference import Reference
 
 __all__ = [
+    "BlobSent",
+    "Bundled",
     "Cache",
     "CachedImage",
     "Event",
@@ -48,37 +61,56 @@ __all__ = [
     "LayerProgress",
     "LayerSkipped",
     "LayerStarted",
+    "LayerUnpacked",
     "Loaded",
     "Platform",
     "Pulled",
+    "Pushed",
     "Reference",
     "Report",
     "Resolution",
     "Resolved",
+    "Session",
+    "Unpacked",
     "Variant",
+    "Waiting",
+    "Warned",
+    "bundle",
+    "copy",
     "errors",
     "load",
     "pull",
+    "push",
     "resolve",
     "save",
+    "unpack",
 ]
 
 _ROOMS = {
     "client.archive.loading": ("Loaded", "load"),
     "client.archive.saving": ("save",),
     "client.cache": ("Cache", "CachedImage", "Variant"),
+    "client.copying": ("copy",),
     "client.progress": (
+        "BlobSent",
         "Event",
         "LayerDone",
         "LayerProgress",
         "LayerSkipped",
         "LayerStarted",
         "Pulled",
+        "Pushed",
         "Report",
         "Resolved",
+        "Waiting",
+        "Warned",
     ),
     "client.pulling": ("pull", "resolve"),
+    "client.pushing": ("push",),
     "client.resolving": ("Resolution",),
+    "client.session": ("Session",),
+    "client.unpacking.bundling": ("Bundled", "bundle"),
+    "client.unpacking.unpacking": ("LayerUnpacked", "Unpacked", "unpack"),
     "ocispec.platform": ("Platform",),
     "ocispec.reference": ("Reference",),
 }

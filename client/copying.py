@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 from client.api import Api, counted, expect, within
 from client.content import Node, descend
-from client.progress import BlobSent, LayerProgress, LayerStarted, Pushed, Report, Resolved, Warned, silent
+from client.progress import BlobSent, LayerProgress, LayerStarted, Pushed, Report, Resolved, Warned
 from client.pulling import as_platform, as_reference
 from client.referring import enter, referrers
 from client.remote import Remote
 from client.resolving import RemoteSource, choose
-from client.session import JOBS, PER_HOST, Session
+from client.session import Session, entered
 from client.supply import Source, beyond
 from client.tasks import side_by_side
 from client.uploading import How, Upload
@@ -106,11 +106,8 @@ async def copy(
     platform: str | Platform | None = None,
     all_platforms: bool = False,
     with_referrers: bool = False,
-    jobs: int = JOBS,
-    per_host: int = PER_HOST,
-    plain_http: bool = False,
-    insecure: bool = False,
-    report: Report = silent,
+    session: Session | None = None,
+    report: Report | None = None,
 ) -> Pushed:
     """Copies an image between repositories of one registry or two; cancelled, it leaves the target's tag as it was.
 
@@ -120,11 +117,8 @@ async def copy(
         platform: which image, where the name stands for several; the one for this machine unless told.
         all_platforms: copy all that the index names, and the index.
         with_referrers: copy signatures, SBOMs and whatever else refers to the image, too.
-        jobs: as `client.pull`.
-        per_host: as `client.pull`.
-        plain_http: as `client.pull`.
-        insecure: as `client.pull`.
-        report: is told every event, from within the event loop: it must not block.
+        session: as `client.pull`.
+        report: as `client.pull`.
 
     Returns:
         The last event.
@@ -133,10 +127,8 @@ async def copy(
         LayerhouseError: the tree in `ocispec.errors`; the message tells host, image, digest and cause in one line.
     """
     names, on = (as_reference(source), as_reference(target)), as_platform(platform)
-    session = Session(jobs=jobs, per_host=per_host, plain_http=plain_http, insecure=insecure)
-    session.report = report
-    async with session:
-        return await copy_in(session, *names, on, all_platforms=all_platforms, with_referrers=with_referrers)
+    async with entered(session, report) as inside:
+        return await copy_in(inside, *names, on, all_platforms=all_platforms, with_referrers=with_referrers)
 
 
 async def copy_in(

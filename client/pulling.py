@@ -10,9 +10,9 @@ from client.cache import Cache
 from client.content import Node, descend
 from client.download import Downloads
 from client.foreign import ForeignSource
-from client.progress import LayerDone, Pulled, Report, Resolved, silent
+from client.progress import LayerDone, Pulled, Report, Resolved
 from client.resolving import CachedSource, RemoteSource, Resolution, Source, choose
-from client.session import JOBS, PER_HOST, Session
+from client.session import Session, entered
 from ocispec.descriptor import Descriptor
 from ocispec.errors import StorageFull
 from ocispec.mediatypes import is_foreign
@@ -82,12 +82,8 @@ async def pull(
     all_platforms: bool = False,
     foreign: bool = False,
     cache: Cache | None = None,
-    jobs: int = JOBS,
-    per_host: int = PER_HOST,
-    mirrors: tuple[str, ...] = (),
-    plain_http: bool = False,
-    insecure: bool = False,
-    report: Report = silent,
+    session: Session | None = None,
+    report: Report | None = None,
 ) -> Pulled:
     """Fetches an image into the cache: only what is not there yet, and every byte of it verified.
 
@@ -100,12 +96,8 @@ async def pull(
         all_platforms: fetch all images that an index names, and everything else in it.
         foreign: fetch layers that lie outside the registry too.
         cache: where it goes; `Cache()` unless told.
-        jobs: how many transfers run at once, in all.
-        per_host: how many of them go to one host.
-        mirrors: URLs of registries that are asked first.
-        plain_http: speak http to any host, not to this machine alone.
-        insecure: take any certificate, and http from a host that speaks no https.
-        report: is told every event, from within the event loop: it must not block.
+        session: how hosts are reached; one for this call alone unless told.
+        report: is told every event, from within the event loop: it must not block. A session tells its own.
 
     Returns:
         The last event.
@@ -113,20 +105,18 @@ async def pull(
     Raises:
         LayerhouseError: the tree in `ocispec.errors`; the message tells host, image, digest and cause in one line.
     """
-    wanted = Options(as_platform(platform), all_platforms, foreign)
-    session = Session(jobs=jobs, per_host=per_host, mirrors=mirrors, plain_http=plain_http, insecure=insecure)
-    session.report = report
-    async with session:
-        return await pull_in(session, cache or Cache(), as_reference(reference), wanted, report)
+    options = Options(as_platform(platform), all_platforms, foreign)
+    async with entered(session, report) as within:
+        return await pull_in(within, cache or Cache(), as_reference(reference), options, within.report)
 
 
 async def resolve(
-    reference: str | Reference, *, platform: str | Platform | None = None, plain_http: bool = False
+    reference: str | Reference, *, platform: str | Platform | None = None, session: Session | None = None
 ) -> Resolution:
     """Asks the registry which image a name stands for on a platform; arguments and errors as `pull`."""
-    async with Session(plain_http=plain_http) as session:
+    async with entered(session, None) as within:
         name = as_reference(reference)
-        return await choose(name, RemoteSource(session.remote(name)), as_platform(platform))
+        return await choose(name, RemoteSource(within.remote(name)), as_platform(platform))
 
 
 async def pull_in(session: Session, cache: Cache, reference: Reference, options: Options, report: Report) -> Pulled:

@@ -12,9 +12,9 @@ from client.census import census, name_of
 from client.content import LayoutContent
 from client.copying import Load, Mounts, alone, send
 from client.picking import Picked, Wanted, pick
-from client.progress import Pushed, Report, Warned, silent
+from client.progress import Pushed, Report, Warned
 from client.pulling import as_platform, as_reference
-from client.session import JOBS, PER_HOST, Session
+from client.session import Session, entered
 from client.supply import Local, Source
 from ocispec.descriptor import REF_NAME, Descriptor
 from ocispec.digest import Digest
@@ -35,11 +35,8 @@ async def push(
     platform: str | Platform | None = None,
     all_platforms: bool = False,
     cache: Cache | None = None,
-    jobs: int = JOBS,
-    per_host: int = PER_HOST,
-    plain_http: bool = False,
-    insecure: bool = False,
-    report: Report = silent,
+    session: Session | None = None,
+    report: Report | None = None,
 ) -> list[Pushed]:
     """Sends an image of the cache, or images of an archive, to a registry; cancelled, it leaves the tag as it was.
 
@@ -49,11 +46,8 @@ async def push(
         platform: of an index, the image for this platform alone.
         all_platforms: of an index, all that it names; an error where that is not all there.
         cache: where images are; `Cache()` unless told.
-        jobs: as `client.pull`.
-        per_host: as `client.pull`.
-        plain_http: as `client.pull`.
-        insecure: as `client.pull`.
-        report: is told every event, from within the event loop: it must not block.
+        session: as `client.pull`.
+        report: as `client.pull`.
 
     Returns:
         The last event of each image.
@@ -63,10 +57,8 @@ async def push(
         LayerhouseError: the tree in `ocispec.errors`; the message tells host, image, digest and cause in one line.
     """
     wanted, goal = Wanted(as_platform(platform), all_platforms), as_reference(target) if target else None
-    session = Session(jobs=jobs, per_host=per_host, plain_http=plain_http, insecure=insecure)
-    session.report = report
-    async with session:
-        return await push_any(session, cache or Cache(), str(source), goal, wanted)
+    async with entered(session, report) as within:
+        return await push_any(within, cache or Cache(), str(source), goal, wanted)
 
 
 async def push_any(

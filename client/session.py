@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
 from client.api import Api, reached
@@ -36,10 +36,11 @@ class Session:
         credentials: of the user; those that docker and podman know unless told.
         hosts: how hosts are reached; as this machine is set up unless told.
         patience: how often something is tried again.
+        report: is told every event, from within the event loop: it must not block.
         connect: opens the transport, given the number of connections.
 
     Attributes:
-        report: hears of waits and warnings.
+        report: hears what happens.
         slots: bound what runs at once.
     """
 
@@ -54,11 +55,12 @@ class Session:
         credentials: Lookup | None = None,
         hosts: Hosts | None = None,
         patience: Patience | None = None,
+        report: Report = silent,
         connect: Callable[[int], Transport] | None = None,
     ) -> None:
         self.jobs = jobs
         self.slots = Slots(jobs, per_host)
-        self.report: Report = silent
+        self.report = report
         self.patience = patience or Patience()
         self.patience.told = lambda host, seconds, cause: self.report(Waiting(None, host, seconds, cause))
         self.hosts = hosts or Hosts(mirrors=mirrors, plain_http=plain_http, insecure=insecure)
@@ -112,3 +114,19 @@ class Session:
         from client.transport import HttpTransport  # noqa: PLC0415 - see above
 
         return HttpTransport(connections, routes=self.hosts.route)
+
+
+@asynccontextmanager
+async def entered(session: Session | None, report: Report | None) -> AsyncIterator[Session]:
+    """Gives the session that a caller has, or one for this call alone, which tells `report`.
+
+    Raises:
+        TypeError: both are given; a session has a `report` of its own.
+    """
+    if session is None:
+        async with Session(report=report or silent) as own:
+            yield own
+    elif report is None:
+        yield session
+    else:
+        raise TypeError("a session tells its own report: give one of the two")

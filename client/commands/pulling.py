@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from client.commands.common import (
     parsed,
     platform_of,
     run,
+    usage,
 )
 
 if TYPE_CHECKING:
@@ -34,26 +36,41 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+References = Annotated[
+    list[str] | None, typer.Argument(metavar="REF...", help="Images, named as docker names them.", show_default=False)
+]
+LockFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--locked", metavar="FILE", help="Pull the digests that a lock file gives: of the images named, else of all."
+    ),
+]
+AllPlatforms = Annotated[
+    bool, typer.Option("--all-platforms", help="Fetch the images for all platforms, and all else the index names.")
+]
+Foreign = Annotated[
+    bool, typer.Option("--foreign", help="Fetch layers that lie outside the registry, from where they say.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the digests alone.")]
+Lines = Annotated[bool, typer.Option("--json", help="Print one JSON object per event and line.")]
+
 
 @app.command()
 def pull(
-    references: Annotated[list[str], typer.Argument(metavar="REF", help="Images, named as docker names them.")],
+    references: References = None,
     *,
+    locked: LockFile = None,
     platform: PlatformOption = None,
     jobs: Jobs = 12,
     per_host: PerHost = 6,
     cache: CacheFolder = None,
     mirror: Mirrors = None,
-    all_platforms: Annotated[
-        bool, typer.Option("--all-platforms", help="Fetch the images for all platforms, and all else the index names.")
-    ] = False,
-    foreign: Annotated[
-        bool, typer.Option("--foreign", help="Fetch layers that lie outside the registry, from where they say.")
-    ] = False,
+    all_platforms: AllPlatforms = False,
+    foreign: Foreign = False,
     plain_http: PlainHttp = False,
     insecure: Insecure = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the digest alone.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per event and line.")] = False,
+    quiet: Quiet = False,
+    json: Lines = False,
 ) -> None:
     """Fetch images into the cache.
 
@@ -64,7 +81,7 @@ def pull(
         raise typer.BadParameter("--quiet and --json exclude each other")
     if platform and all_platforms:
         raise typer.BadParameter("--platform and --all-platforms exclude each other")
-    names = [parsed(each) for each in references]
+    names = _names(references or [], locked)
     on = platform_of(platform)
     session = opened(plain_http=plain_http, insecure=insecure, mirrors=mirror, jobs=jobs, per_host=per_host)
 
@@ -120,6 +137,17 @@ class _Ordered:
                 self._told += 1
 
         return hear
+
+
+def _names(references: list[str], locked: Path | None) -> list[Reference]:
+    names = [parsed(each) for each in references]
+    if locked is None:
+        if not names:
+            raise typer.BadParameter("name an image, or a lock file with --locked")
+        return names
+    from client.lockfile import pinned
+
+    return usage(lambda: list(pinned(locked, names)))
 
 
 def _style(*, quiet: bool, json: bool) -> Style:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,37 @@ import pytest
 
 import client
 from client.cache import Cache
-from client.progress import Event, LayerDone, LayerStarted, Resolved
-from client.pulling import pull, resolve
+from client.progress import Event, LayerDone, LayerStarted, Pulled, Resolved, silent
+from client.pulling import Options, pull, pull_in, resolve
+from client.retrying import Patience
+from client.session import Session
 from ocispec.digest import Digest
 from ocispec.errors import ContentTruncated, DigestMismatch, HostUnreachable, ManifestUnknown, PlatformUnknown
 from ocispec.platform import Platform
+from ocispec.reference import Reference
+from tests.client.faulty import faulty
 from tests.client.scripted import Reply, ScriptedRegistry
+from tests.support.steps import cancelled_at
 
 BASE, APP = b"base" * 500_000, b"app" * 1000
 
 
-def verify(cache: Cache) -> set[str]:
+def verify(cache: Cache, *, partials: bool = False, quarantine: bool = False) -> set[str]:
     """Checks every blob of the cache against its name, and that nothing else is there; returns the digests."""
     found = set()
     for path in cache.root.rglob("*"):
-        if path.is_file() and path.parent != cache.root:
-            digest = Digest.parse(f"{path.parent.name}:{path.name}")
-            assert digest.matches(path.read_bytes()), path
-            found.add(str(digest))
+        if not path.is_file() or path.parent == cache.root:
+            continue
+        if partials and path.match(".partial/*/*/*"):
+            assert path.name in ("data", "parts")
+            continue
+        digest = Digest.parse(f"{path.parent.name}:{path.name}")
+        if quarantine and path.match(".quarantine/*/*"):
+            assert not digest.matches(path.read_bytes()), path
+            continue
+        assert path.match("blobs/*/*"), path
+        assert digest.matches(path.read_bytes()), path
+        found.add(str(digest))
     return found
 
 
@@ -107,7 +119,8 @@ async def test_layers_are_fetched_side_by_side(registry: ScriptedRegistry, cache
         known = registry.behaviours[path]
         assert isinstance(known, Reply)
         registry.behaviours[path] = Reply(200, known.body, wait=all_asked.wait)
-    await pull(f"{registry.host}/a/b:1", cache=cache, jobs=4)
+    async with Session(jobs=4, per_host=4) as session:
+        await pull(f"{registry.host}/a/b:1", cache=cache, session=session)
     assert verify(cache)
 
 
@@ -130,16 +143,16 @@ async def test_a_damaged_blob_or_manifest_in_the_cache_is_fetched_again(registry
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind"),
+    ("reply", "kind", "left"),
     [
-        (Reply(200, BASE[:-1] + b"x"), DigestMismatch),
-        (Reply(200, BASE + b"x"), DigestMismatch),
-        (Reply(200, BASE[:999], promised=len(BASE)), ContentTruncated),
+        (Reply(200, BASE[:-1] + b"x"), DigestMismatch, {"quarantine": True}),
+        (Reply(200, BASE + b"x"), DigestMismatch, {"quarantine": True}),
+        (Reply(200, BASE[:999], promised=len(BASE)), ContentTruncated, {"partials": True}),
     ],
     ids=["wrong digest", "too long", "truncated"],
 )
 async def test_a_bad_layer_ends_the_pull_and_no_image_appears(
-    registry: ScriptedRegistry, cache: Cache, reply: Reply, kind: type[Exception]
+    registry: ScriptedRegistry, cache: Cache, reply: Reply, kind: type[Exception], left: dict[str, bool]
 ):
     registry.publish("a/c", "1", [b"before"])
     await pull(f"{registry.host}/a/c:1", cache=cache)
@@ -147,9 +160,15 @@ async def test_a_bad_layer_ends_the_pull_and_no_image_appears(
     image = registry.publish("a/b", "1", [BASE, APP])
     registry.behaviours[f"/v2/a/b/blobs/{image.layers[0]}"] = reply
     with pytest.raises(kind, match=f"^{registry.host}/a/b:1: {image.layers[0]}: "):
-        await pull(f"{registry.host}/a/b:1", cache=cache)
+        await impatient(f"{registry.host}/a/b:1", cache)
     assert (cache.root / "index.json").read_bytes() == index
-    assert not {image.digest, image.layers[0]} & verify(cache)
+    assert not {image.digest, image.layers[0]} & verify(cache, **left)
+
+
+async def impatient(name: str, cache: Cache) -> Pulled:
+    """Pulls with pauses that take no time."""
+    async with Session(patience=Patience(first=0.001)) as session:
+        return await pull_in(session, cache, Reference.parse(name), Options(), silent)
 
 
 async def test_an_unknown_image_an_unknown_platform_or_host_leave_no_cache_behind(
@@ -163,7 +182,7 @@ async def test_an_unknown_image_an_unknown_platform_or_host_leave_no_cache_behin
     with pytest.raises(PlatformUnknown):
         await pull(f"{registry.host}/a/b:1", platform="windows/386", cache=cache)
     with pytest.raises(HostUnreachable):
-        await pull(f"{closed}/a/b:1", cache=cache)
+        await impatient(f"{closed}/a/b:1", cache)
     assert not cache.root.exists()
 
 
@@ -195,65 +214,39 @@ async def test_several_pulls_into_one_cache_lose_nothing(registry: ScriptedRegis
     assert all(each.variants for each in images)
 
 
-COUNT: ContextVar[Callable[[], None]] = ContextVar("COUNT")
+async def test_a_pull_cancelled_at_any_step_leaves_the_cache_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("SMALLEST_PART", "LARGEST_PART"):
+        monkeypatch.setattr(f"client.transfer.{name}", 512 * 1024)
+    monkeypatch.setattr("storage.partials.RECORD_EVERY", 512 * 1024)
+    async with faulty() as registry:
+        digest, _ = registry.publish_index("a/b", "1", {"amd64": [BASE, APP, b"x"], "arm64": [b"arm"]})
+        name = f"{registry.host}/a/b:1"
+
+        def begun(cache: Cache) -> Coroutine[Any, Any, Pulled]:
+            return pull(name, platform="amd64", cache=cache)
+
+        total = await cancelled_at(-1, begun(Cache(tmp_path / "whole")))
+        assert total > 100
+        for step in range(1, total, 4):
+            cache = Cache(tmp_path / str(step))
+            await cancelled_at(step, begun(cache))
+            whole, parts = verify(cache, partials=True), recorded(cache)
+            assert all(each.variants for each in await cache.images())
+            registry.forget()
+            assert str((await begun(cache)).digest) == digest
+            assert verify(cache) >= whole
+            for blob, start, end in parts:
+                assert not [at for at, until in registry.log.of(blob) if at < end and start < until]
+            assert not set(registry.blobs()) & whole
 
 
-class Counted(Coroutine[Any, Any, Any]):
-    """A task's coroutine that tells each of its steps."""
-
-    def __init__(self, inner: Coroutine[Any, Any, Any], tick: Callable[[], None]) -> None:
-        self.inner = inner
-        self.tick = tick
-
-    def send(self, value: Any) -> Any:
-        self.tick()
-        return self.inner.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        self.tick()
-        return self.inner.throw(*error)
-
-    def __await__(self) -> Any:
-        raise NotImplementedError
-
-
-def count_steps(loop: asyncio.AbstractEventLoop, inner: Any, **options: Any) -> asyncio.Task[Any]:
-    tick = COUNT.get(None)
-    return asyncio.Task(Counted(inner, tick) if tick else inner, loop=loop, **options)
-
-
-async def pull_cancelled_at(step: int, name: str, cache: Cache) -> int:
-    """Cancels a pull at its step'th step, those of its child tasks counted too; returns how many there were."""
-    steps = 0
-
-    def tick() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == step:
-            pulling.cancel()
-
-    asyncio.get_running_loop().set_task_factory(count_steps)
-    token = COUNT.set(tick)
-    pulling = asyncio.create_task(pull(name, platform="amd64", cache=cache))
-    COUNT.reset(token)
-    await asyncio.gather(pulling, return_exceptions=True)
-    return steps
-
-
-async def test_a_pull_cancelled_at_any_step_leaves_the_cache_sound(registry: ScriptedRegistry, tmp_path: Path):
-    digest, _ = registry.publish_index("a/b", "1", {"amd64": [BASE, APP, b"x"], "arm64": [b"arm"]})
-    name = f"{registry.host}/a/b:1"
-    total = await pull_cancelled_at(-1, name, Cache(tmp_path / "whole"))
-    assert total > 100
-    for step in range(1, total, 2):
-        cache = Cache(tmp_path / str(step))
-        await pull_cancelled_at(step, name, cache)
-        whole = verify(cache)
-        assert all(each.variants for each in await cache.images())
-        registry.seen.clear()
-        assert str((await pull(name, platform="amd64", cache=cache)).digest) == digest
-        assert verify(cache) >= whole
-        assert not set(registry.blobs()) & whole
+def recorded(cache: Cache) -> list[tuple[str, int, int]]:
+    """Digest, offset and end of every part that a partial's record names."""
+    return [
+        (f"{record.parents[1].name}:{record.parent.name}", int(offset), int(offset) + int(length))
+        for record in cache.root.glob(".partial/*/*/parts")
+        for offset, length in map(str.split, record.read_text().splitlines())
+    ]
 
 
 def test_the_package_offers_what_it_says_and_nothing_else():
