@@ -110,11 +110,12 @@ class Downloads:
             return await self._fetch(remote, source, wanted, mirrors=True)
         except DigestMismatch as error:
             first = error
-        remote.told(f"{remote.place(wanted.digest)}: {first.message}; it is fetched once more, from its first byte")
         try:
-            return await self._fetch(remote, source, wanted, mirrors=False)
+            came = await self._fetch(remote, source, wanted, mirrors=False)
         except DigestMismatch as error:
             raise DigestMismatch(f"{error.message}; fetched twice: {first.message}") from error
+        remote.told(f"{remote.place(wanted.digest)}: {first.message}; fetched once more it was right")
+        return came
 
     async def _fetch(self, remote: Remote, source: Source, wanted: Descriptor, *, mirrors: bool) -> int:
         async with self._partials.opened(wanted.digest, wanted.size) as partial:

@@ -75,7 +75,7 @@ def test_bars_show_each_layer_that_is_fetched():
 @pytest.mark.parametrize("style", [Style.LINES, Style.QUIET, Style.BARS])
 def test_a_layer_that_is_left_out_is_warned_of(style: Style):
     _, warnings = show(style, [EVENTS[2], SKIPPED])
-    assert warnings == f"pullclient: {NAME}: left out foreign layer {TWO}, see 'https://x/y'\n"
+    assert warnings == f"pullclient: {NAME}: left out foreign layer {TWO}, see 'https://x/y'; --foreign fetches it\n"
 
 
 def test_an_image_whose_platform_nobody_tells_is_shown_without():

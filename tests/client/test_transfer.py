@@ -243,12 +243,15 @@ async def refusing(*_: object, **__: object) -> AsyncIterator[Body]:
 
 async def test_no_more_requests_run_than_there_are_places(bench: Bench):
     bench.slots = Slots(2, 2)
-    running, most = 0, 0
+    running, most, full = 0, 0, asyncio.Event()
 
     async def pace() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if most == 2:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.002)
         running -= 1
 
