@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands import archive, cache, care, layers, login, pulling, pushing, registry
+from client.commands import archive, cache, care, doctor, layers, lock, login, pulling, pushing, registry, unpack
 
 app = typer.Typer(
     name="pullclient",
@@ -27,5 +27,5 @@ def main(*, version: Annotated[bool, typer.Option("--version", help="Print the v
         raise typer.Exit
 
 
-for group in (pulling, pushing, cache, layers, care, archive, registry, login):
+for group in (pulling, pushing, lock, cache, layers, care, archive, unpack, registry, login, doctor):
     app.add_typer(group.app)

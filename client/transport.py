@@ -74,6 +74,9 @@ class HttpTransport:
             response = await self._follow(self._built(request))
         try:
             yield HttpResponse(response, self._silence, self._threads)
+            if _empty(response) and not response.is_stream_consumed:
+                # Only what was read to its end leaves the connection for the next request.
+                await anext(response.aiter_raw(), None)
         finally:
             await response.aclose()
 
@@ -234,6 +237,11 @@ class _Stream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _empty(response: httpx.Response) -> bool:
+    bare = response.request.method == "HEAD" or response.status_code == 204
+    return bare or response.headers.get("Content-Length") == "0"
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

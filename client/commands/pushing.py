@@ -60,11 +60,11 @@ def push(
     quiet: Quiet = False,
     json: EventsJson = False,
 ) -> None:
-    """Send an image to a registry: only what it lacks, and the tag last.
+    """Send an image to a registry, and only what it lacks.
 
     An index goes with all its images where they are all here; where one alone is, as after a pull, that image goes
     without its index. Of an archive with several images each goes to where its own name tells. Uploads that break go on
-    where they ended; an interrupted push leaves the tag as it was.
+    where they ended. The tag comes last: an interrupted push leaves it as it was.
     """
     _exclude(quiet=quiet, json=json, platform=platform, all_platforms=all_platforms)
     goal, wanted = parsed(target) if target else None, platform_of(platform)
@@ -87,7 +87,9 @@ def copy(
     *,
     platform: Annotated[
         str | None,
-        typer.Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which image of an index.  [default: this one's]"),
+        typer.Option(
+            "--platform", metavar="OS/ARCH[/VARIANT]", help="Which image of an index.  [default: this machine's]"
+        ),
     ] = None,
     all_platforms: Annotated[
         bool, typer.Option("--all-platforms", help="Copy all that an index names, and the index.")
@@ -102,7 +104,7 @@ def copy(
     quiet: Quiet = False,
     json: EventsJson = False,
 ) -> None:
-    """Copy an image from one registry to another, without a disk in between.
+    """Copy an image between registries, without a disk in between.
 
     Manifests stay as they are, byte for byte, and every blob is verified while it passes. Within one registry blobs
     are mounted and not moved. The cache is not used.

@@ -71,9 +71,9 @@ def delete(
     plain_http: PlainHttp = False,
     insecure: Insecure = False,
 ) -> None:
-    """Delete a tag at a registry; or, where a digest stands, the manifest with all its tags.
+    """Delete a tag at a registry, or a manifest.
 
-    The blobs stay until the registry collects its garbage.
+    Where a digest stands, the manifest goes with all its tags. The blobs stay until the registry collects its garbage.
     """
     name = parsed(reference)
     if not name.digest and not reference.endswith(f":{name.tag}"):

@@ -353,3 +353,23 @@ async def test_pieces_beyond_an_offset():
 
     for offset in range(10):
         assert b"".join([each async for each in beyond(pieces(), offset)]) == b"abcdefghi"[offset:]
+
+
+async def test_answers_without_a_body_leave_the_connection_to_the_next_request():
+    connections = 0
+
+    class Counting(Receiving):
+        async def serve(self, reader, writer):
+            nonlocal connections
+            connections += 1
+            await super().serve(reader, writer)
+
+    counting = Counting()
+    async with serving(counting.serve) as port, Session() as session:
+        api = await session.remote(Reference.parse(f"127.0.0.1:{port}/a/b:1"), "pull", "push").pushing()
+        for data in (LITTLE, LARGE):
+            going = Upload(api, Patience(), Descriptor("x/y", Digest.of(data), len(data)), Held(data), lambda _: None)
+            assert not await going.exists()
+            await going.run()
+    assert len(counting.seen) == 7
+    assert connections == 1
