@@ -2,7 +2,8 @@
 
 POST begins an upload, one PATCH streams all of it, PUT ends it. Where the connection breaks, GET tells how much came,
 and another PATCH brings the rest. So every PATCH is meant as the last chunk, the one that no `OCI-Chunk-Min-Length`
-concerns. Small blobs, and registries that take no PATCH, get the whole with the PUT.
+concerns. Small blobs, and registries that take no PATCH, get the whole with the PUT. CNCF Distribution (2.8) loses an
+upload whose connection broke, as its Location tells an offset that is no longer true: there it is begun anew.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from ocispec.platform import Platform
 from ocispec.reference import Reference
 from registry.sample import build
 from tests.client.receiving import Receiving, receiving
-from tests.client.scripted import CONFIG, INDEX, LAYER, MANIFEST, Reply, ScriptedRegistry
+from tests.client.scripted import CONFIG, INDEX, LAYER, MANIFEST, Reply, ScriptedRegistry, serving
 from tests.client.test_pulling import verify
 from tests.support.processes import DistributionProcess, RegistryProcess, run
 
@@ -46,6 +48,50 @@ async def keep_image(cache: Cache, name: str, *layers: bytes, config: dict | Non
     ).encode()
     contents = {Digest.of(each): each for each in (*layers, configured, raw)}
     return await keep(cache, str(Reference.parse(name)), contents, Descriptor(MANIFEST, Digest.of(raw), len(raw)))
+
+
+@dataclass
+class Relay:
+    """Where a relay listens, what it still has to do, and how much it passed on to the registry."""
+
+    cuts: list[int]
+    host: str = ""
+    sent: int = 0
+
+
+@asynccontextmanager
+async def cutting(host: str, cuts: list[int]) -> AsyncIterator[Relay]:
+    """Passes connections on to `host`, and breaks one after so many bytes for it, once for each of `cuts`."""
+    relay = Relay(cuts)
+
+    async def down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+                await writer.drain()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name, _, port = host.rpartition(":")
+        there, onward = await asyncio.open_connection(name, int(port))
+        back, passed = asyncio.create_task(down(there, writer)), 0
+        try:
+            while piece := await reader.read(65536):
+                onward.write(piece)
+                await onward.drain()
+                relay.sent += len(piece)
+                passed += len(piece)
+                if relay.cuts and passed >= relay.cuts[0]:
+                    relay.cuts.pop(0)
+                    writer.transport.abort()
+                    return
+        finally:
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            onward.close()
+
+    async with serving(serve) as port:
+        relay.host = f"127.0.0.1:{port}"
+        yield relay
 
 
 def _described(kind: str, data: bytes) -> dict[str, object]:
@@ -78,6 +124,24 @@ async def test_what_was_pushed_is_pulled_byte_for_byte_from_a_real_registry(
         pulled = await pull(reference, platform=platform, cache=target)
         assert pulled.digest == SAMPLE.index.digest
     assert verify(target) == {str(each) for each in SAMPLE.contents}
+
+
+@pytest.mark.parametrize("peer", ["ours", pytest.param("theirs", marks=pytest.mark.peer("docker-registry"))])
+async def test_a_network_that_breaks_costs_a_real_registry_no_image(
+    peer: str,
+    registry_server: Callable[..., RegistryProcess],
+    distribution: Callable[[Path], DistributionProcess],
+    cache: Cache,
+    tmp_path: Path,
+):
+    host = (registry_server() if peer == "ours" else distribution(tmp_path / "theirs")).host
+    large = BIG * 10
+    async with cutting(host, [7_000_000, 3_000_000]) as relay:
+        await push(await keep_image(cache, f"{relay.host}/a/b:1", large), cache=cache)
+    assert relay.cuts == []
+    # Distribution cannot go on with an upload that broke, and gets it anew.
+    assert peer == "theirs" or relay.sent < len(large) * 1.2
+    await pull(f"{host}/a/b:1", platform="linux/amd64", cache=Cache(tmp_path / "target"))
 
 
 @pytest.mark.peer("skopeo")
