@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +37,8 @@ def test_links_inside_the_project_lead_somewhere(document):
 def test_documents_that_are_named_exist(document):
     named = set(re.findall(r"`((?:docs/)?[A-Za-z]+\.md)`", document.read_text()))
     assert [name for name in named if not ((ROOT / name).exists() or (document.parent / name).exists())] == []
+
+
+def test_the_commands_page_is_what_help_says():
+    told = subprocess.run([sys.executable, ROOT / "scripts" / "reference", "--check"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
