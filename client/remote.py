@@ -228,7 +228,7 @@ class Remote:
                     if response.status not in _EXPIRED:
                         yield response
                         return
-            except HostUnreachable:
+            except (HostUnreachable, ContentTruncated):
                 self._moved.pop((api, digest), None)
                 raise
             # Another part may have found it out before.
