@@ -64,28 +64,35 @@ async def bundle(
         ConfigurationError: a variable without a name, or there is no command.
         ManifestInvalid: the image's config breaks the specification.
         PlatformUnknown: the image is there for other platforms only, or not for Linux.
-        LayerhouseError: see `client.unpacking.unpacking.unpack`.
+        LayerhouseError: see `unpack`.
     """
     async with reading(cache), staged(folder) as stage:
         image = await found(cache, reference, platform)
-        start = _start(image)
-        words = (*start.entrypoint, *(args or start.command))
-        if not words:
-            raise ConfigurationError(f"{image.name} names no command: give one")
-        variables = with_env(start.env, env, environment)
-        unpacked, user = await _fill(stage, image, start, report)
-        config = runtime_config(start, user, words, variables, _hostname(image.name))
-        await finish(_write, stage, rootless(config, os.geteuid(), os.getegid()) if os.geteuid() else config)
+        start, words = _start(image, args)
+        unpacked = await _make(stage, image, start, words, with_env(start.env, env, environment), report=report)
         await finish(stage.commit)
-    for message in _warnings(start, user):
-        report(Warned(None, message))
     return Bundled(unpacked, words)
 
 
-def _start(image: Image) -> Start:
+async def _make(
+    stage: Stage, image: Image, start: Start, words: Sequence[str], env: Sequence[str], *, report: Report
+) -> Unpacked:
+    unpacked, user = await _fill(stage, image, start, report)
+    config = runtime_config(start, user, words, env, _hostname(image.name))
+    await finish(_write, stage, rootless(config, os.geteuid(), os.getegid()) if os.geteuid() else config)
+    for message in _warnings(start, user):
+        report(Warned(None, message))
+    return unpacked
+
+
+def _start(image: Image, args: Sequence[str]) -> tuple[Start, tuple[str, ...]]:
     if image.config.platform and image.config.platform.os != "linux":
         raise PlatformUnknown(f"{image.name} is for {image.config.platform}: expected an image for linux")
-    return Start.of(image.config)
+    start = Start.of(image.config)
+    words = (*start.entrypoint, *(args or start.command))
+    if not words:
+        raise ConfigurationError(f"{image.name} names no command: give one")
+    return start, words
 
 
 def _warnings(start: Start, user: User) -> Iterator[str]:

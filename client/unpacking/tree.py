@@ -114,7 +114,9 @@ class Tree:
     def _apply_root(self, entry: Entry) -> None:
         # A symlink in place of the root lets everything after it out (CVE-2021-29136).
         if entry.kind is not Kind.FOLDER:
-            raise LayerInvalid(f"{shown(entry.name)}: the root is a folder, got a {entry.kind.name.lower()}")
+            raise LayerInvalid(
+                f"{shown(entry.name)}: the root is a folder, got a {entry.kind.name.lower().replace('_', ' ')}"
+            )
         self._tell(self._top, entry)
 
     def _place(self, above: Sequence[bytes], name: bytes, entry: Entry, body: Iterator[memoryview]) -> None:
@@ -221,6 +223,7 @@ class Tree:
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError as error:
+            parent.forget(name)
             raise LayerInvalid(f"{shown(name)}: expected a folder, a file has that name") from error
         return made
 
@@ -232,10 +235,10 @@ class Tree:
 
     def _clear(self, parent: Folder, name: bytes) -> None:
         """Removes whatever has the name."""
+        # So the last folder that was used is the parent, and never one of those that go.
         fd = self._enter(parent)
         if parent.forget(name):
             shutil.rmtree(name, dir_fd=fd)
-            self._leave()
         else:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=fd)

@@ -73,7 +73,8 @@ async def unpack(
     """Puts the layers of a cached image together into a root file system, each verified against digest and diff id.
 
     Owners, devices and extended attributes are set where that is permitted; what is not is counted, in one `Warned`.
-    No layer can touch anything outside of `folder`. Nobody else can enter it before it is whole.
+    No layer can touch anything outside of `folder`. Nobody else can enter it before it is whole; then the image's own
+    root says who can, and programs in it may have set-id bits.
 
     Cancelled at any point, nothing of it is there, or all.
 
@@ -137,8 +138,8 @@ async def fill(root: int, place: Path, image: Image, report: Report, look: Calla
 
 
 def _end(tree: Tree, place: Path, look: Callable[[Tree], T]) -> T:
-    seen = look(tree)
     with storage_errors(place):
+        seen = look(tree)
         tree.settle()
     return seen
 

@@ -110,6 +110,11 @@ async def image(
     return top
 
 
+def left(place: Path) -> list[str]:
+    """Names in a folder, but for the cache's."""
+    return sorted(each.name for each in place.iterdir() if each.name != "cache")
+
+
 def tree(root: Path, *, times: bool = True) -> dict[str, tuple[Any, ...]]:
     """Everything below a folder, and itself: kind, mode, owner, group, time, content, attributes, names of the same."""
     paths = sorted([root, *root.rglob("*")])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client.unpacking.folders import MAX_DEPTH
-from ocispec.errors import LayerInvalid, StorageError
+from ocispec.errors import LayerInvalid
+from tests.client.unpacking.conftest import Growing
 from tests.client.unpacking.making import device, file, folder, hard_link, symlink, tar, tree
 
 
@@ -201,10 +207,54 @@ def test_what_a_user_outside_may_not_enter_stays_closed_until_the_end(grow: Call
     assert (out.end() / "d").stat().st_mode & 0o7777 == 0o777
 
 
-def test_a_name_taken_by_somebody_else_is_not_written_through(grow: Callable, victim: Victim, tmp_path: Path):
-    def put_there() -> None:
-        if not (tmp_path / "out/d/x").exists() and (tmp_path / "out/d").exists():
-            (tmp_path / "out/d/x").symlink_to(victim.folder)
+@pytest.mark.parametrize("made", [file, lambda name: symlink(name, "x"), folder, lambda name: device(name, 1, 3)])
+def test_a_name_taken_by_somebody_else_meanwhile_is_not_written_through(
+    grow: Callable, victim: Victim, monkeypatch: pytest.MonkeyPatch, made: Callable
+):
+    """Between the look at a name and its making, a link appears there."""
 
-    with pytest.raises((LayerInvalid, StorageError)):
-        grow(stop=put_there).put(tar(folder("d"), file("first"), file("d/x/secret", "pwned")))
+    def unlink(name: bytes, *, dir_fd: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            real(name, dir_fd=dir_fd)
+        if name == b"x":
+            os.symlink(victim.secret, name, dir_fd=dir_fd)
+
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises((LayerInvalid, FileExistsError)):
+        grow().put(tar(made("x")))
+
+
+PARTS = st.sampled_from(
+    ["a", "b", "c", "..", ".", "", "secret", "outside", ".wh.a", ".wh..wh..opq", ".wh...", ".wh.secret"]
+)
+PATHS = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_layer_at_all_gets_out(data: st.DataObject):
+    with tempfile.TemporaryDirectory() as where:
+        victim = Victim(Path(where))
+        targets = st.one_of(
+            PATHS, st.sampled_from([str(victim.folder), str(victim.secret), "../outside", "/", "../.."])
+        )
+        names = st.one_of(PATHS, st.just(f"{victim.folder}/secret"))
+        member = st.one_of(
+            st.builds(symlink, names, targets),
+            st.builds(hard_link, names, targets, st.just(0o6777)),
+            st.builds(file, names, st.just(b"pwned"), st.just(0o6777)),
+            st.builds(folder, names, st.just(0o777)),
+            st.builds(lambda name: device(name, 1, 3), names),
+        )
+        out = Growing(Path(where) / "out")
+        try:
+            for each in data.draw(st.lists(member, min_size=1, max_size=15)):
+                with contextlib.suppress(LayerInvalid):
+                    out.put(tar(each))
+            with contextlib.suppress(LayerInvalid):
+                assert b"not yours" not in out.tree.read(data.draw(PATHS).encode(), 100)
+            out.end()
+        finally:
+            out.tree.close()
+        victim.check()

@@ -8,8 +8,6 @@ import io
 import json
 import re
 import struct
-import subprocess
-import sys
 import tarfile
 import threading
 import tracemalloc
@@ -25,16 +23,19 @@ from client.unpacking.unpacking import LayerUnpacked, unpack
 from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import CacheError, DigestMismatch, LayerInvalid, PlatformUnknown, StorageError, StorageFull
-from tests.client.unpacking.making import NAME, device, file, folder, image, put, symlink, tar, tree
+from ocispec.errors import (
+    CacheError,
+    DigestMismatch,
+    LayerhouseError,
+    LayerInvalid,
+    PlatformUnknown,
+    StorageError,
+    StorageFull,
+)
+from tests.client.unpacking.making import NAME, file, folder, image, left, put, symlink, tar, tree
 from tests.support.processes import run
-from tests.support.source import ROOT
 
 PLAIN = tar(folder("d"), file("d/f", "x" * 5000), symlink("l", "d/f"))
-
-
-def left(place: Path) -> list[str]:
-    return sorted(each.name for each in place.iterdir() if each.name != "cache")
 
 
 def members(data: bytes, count: int = 5) -> list[bytes]:
@@ -188,6 +189,15 @@ async def test_what_is_no_container_image_is_refused(cache: Cache, tmp_path: Pat
         await unpack(cache, NAME, tmp_path / "out")
 
 
+async def test_cve_2021_41190_what_is_an_index_to_one_reader_and_an_image_to_another(cache: Cache, tmp_path: Path):
+    top = await image(cache, PLAIN)
+    both = json.loads(cache.layout.path(top.digest).read_bytes()) | {"manifests": [top.to_json()]}
+    await cache.layout.set_name(NAME, await put(cache, json.dumps(both).encode(), mediatypes.OCI_MANIFEST))
+    with pytest.raises(LayerhouseError, match=r"is not whole|does not belong"):
+        await unpack(cache, NAME, tmp_path / "out")
+    assert left(tmp_path) == []
+
+
 async def test_a_foreign_layer_that_was_not_fetched_is_named(cache: Cache, tmp_path: Path):
     outside = Descriptor(
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Digest.of(PLAIN), 5, urls=("http://x/",)
@@ -315,62 +325,6 @@ async def test_memory_is_bounded_whatever_the_layer_holds(cache: Cache, tmp_path
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
-
-
-AS_NOBODY = """
-import asyncio, concurrent.futures.thread, os, sys
-from client.cache import Cache
-from client.unpacking.unpacking import unpack
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-root = sys.argv[1]
-print(asyncio.run(unpack(Cache(root + "/cache"), "{name}", root + "/out", report=lambda event: print(event))))
-"""
-
-
-@pytest.mark.peer("root")
-async def test_without_privileges_what_is_not_permitted_is_left_out_and_counted(public: Path):
-    await image(
-        Cache(public / "cache"),
-        tar(
-            folder("closed", 0o000, uid=0),
-            file("closed/mine", "x", 0o4755, uid=65534, gid=65534),
-            file("closed/su", "x", 0o4755),
-            device("null", 1, 3),
-            file("x", uid=65534, gid=65534, xattrs={"trusted.x": "1", "user.x": "1"}),
-            folder("read-only", 0o555),
-            file("read-only/f"),
-        ),
-        tar(file("closed/more")),
-    )
-    done = as_nobody(public)
-    assert "left out, since it is not permitted here: 6 owners, 1 device, 1 extended attribute" in done
-    found = tree(public / "out")
-    assert found["closed"][:3] == ("0o40000", 65534, 65534)
-    assert found["closed/mine"][0] == "0o104755"
-    assert found["closed/su"][:3] == ("0o100755", 65534, 65534)
-    assert found["x"][5] == {"user.x": b"1"}
-    assert "null" not in found
-
-
-@pytest.mark.peer("root")
-async def test_without_privileges_nothing_is_left_of_a_failure(public: Path):
-    """When the folders have got their modes, their owner may not remove what is in them: all the same it must go."""
-    public.chmod(0o1777)
-    (public / "out").mkdir()
-    layer = tar(folder("closed"), file("closed/x"), file("closed/deep/y"), folder("closed/deep", 0o000))
-    await image(Cache(public / "cache"), layer)
-    assert f"StorageError: {public}/out: Operation not permitted" in as_nobody(public, fail=True)
-    assert left(public) == ["out"]
-
-
-def as_nobody(place: Path, *, fail: bool = False) -> str:
-    run("chmod", "-R", "a+rwX", str(place / "cache"))
-    command = [sys.executable, "-c", AS_NOBODY.replace("{name}", NAME), str(place)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode != 0) is fail, ended.stderr
-    return ended.stdout + ended.stderr
 
 
 async def test_warnings_come_once_for_all(cache: Cache, tmp_path: Path):
