@@ -40,5 +40,7 @@ def test_documents_that_are_named_exist(document):
 
 
 def test_the_commands_page_is_what_help_says():
-    told = subprocess.run([sys.executable, ROOT / "scripts" / "reference", "--check"], capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "reference", "--check"], check=False, capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stderr
