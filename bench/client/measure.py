@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +16,6 @@ from bench.load import Connection
 Figures = Mapping[str, Sequence[float]]
 """By client, in the order of the rounds."""
 _MB = 1e6
-# Takes as much memory as it is told, or most of what is free, and gives it back at once.
-_TOUCH = """\
-import mmap, os, sys
-free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-size = min(int(sys.argv[1]), free * 3 // 4)
-mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +90,10 @@ def rows(images: Images) -> list[Row]:
 
 
 def measure(job: Job, clients: Iterable[Client], rounds: int) -> dict[str, list[Cost]]:
-    """Returns each client's costs, round by round: A B C, A B C, and so on."""
+    """Returns each client's costs, round by round: A B C, A B C, and so on, after one that does not count."""
     taking_part = [client for client in clients if client.name in job.clients]
-    if job.image and not job.fresh:
-        for client in taking_part:
-            _run(job, client)
+    for client in taking_part:
+        _run(job, client)
     costs: dict[str, list[Cost]] = {client.name: [] for client in taking_part}
     for _ in range(rounds):
         for client in taking_part:
@@ -145,9 +136,8 @@ def _pull(name: str, image: Image, port: int) -> Job:
 
 
 def _run(job: Job, client: Client) -> Cost:
-    if job.fresh and job.image:
+    if job.fresh:
         client.forget()
-        _touch(2 * job.image.size)
     os.sync()
     cost = client.run(job.words(client))
     if job.image and not client.holds(job.image):
@@ -156,15 +146,6 @@ def _run(job: Job, client: Client) -> Cost:
     if job.fresh:
         client.forget()
     return cost
-
-
-def _touch(size: int) -> None:
-    """Has so much free memory backed, in a process of its own.
-
-    A virtual machine's host takes back what is free for some seconds, and the first touch of a page then costs more
-    than filling it does: up to a CPU second per GB, for whom chance has it.
-    """
-    subprocess.run([sys.executable, "-c", _TOUCH, str(size)], check=True)
 
 
 def _size(image: Image) -> str:
