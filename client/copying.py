@@ -24,9 +24,9 @@ from client.tasks import side_by_side
 from client.uploading import How, Upload
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import DigestInvalid, DigestMismatch, LayerhouseError, ManifestInvalid, NameUnknown, ResponseInvalid
+from ocispec.errors import DigestInvalid, DigestMismatch, LayerhouseError, NameUnknown, ResponseInvalid
 from ocispec.headers import ByteRange
-from ocispec.mediatypes import MANIFESTS, is_foreign
+from ocispec.mediatypes import is_foreign
 from ocispec.platform import Platform
 from ocispec.reference import Reference, RepositoryName, Tag
 
@@ -41,7 +41,7 @@ class Load:
     """What is to be moved.
 
     Attributes:
-        source: gives its content.
+        source: gives its blobs.
         nodes: manifests and indexes, each after those it names; the last is what the name shall stand for.
         referrers: manifests that refer to those, or to each other, each after its subject.
         mounts: tells from where a blob may be mounted.
@@ -70,9 +70,8 @@ class RemoteContent:
         self._remote = remote
 
     async def read(self, wanted: Descriptor) -> bytes:
-        if wanted.media_type in MANIFESTS:
-            return (await self._remote.manifest(wanted.digest))[1].raw
-        return await self._remote.small_blob(wanted)
+        """Returns a manifest, for `descend`."""
+        return (await self._remote.manifest(wanted.digest))[1].raw
 
     @asynccontextmanager
     async def stream(self, wanted: Descriptor, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -181,7 +180,7 @@ async def referred(session: Session, source: Reference, load: Load) -> Load:
         ResponseInvalid: they are more than `MAX_REFERRERS`.
     """
     remote = session.remote(source)
-    api = (await remote.endpoints())[-1]
+    content, api = RemoteContent(remote), (await remote.endpoints())[-1]
     known = {node.descriptor.digest for node in load.nodes}
     waiting, found = list(known), list[Node]()
     while waiting:
@@ -189,7 +188,7 @@ async def referred(session: Session, source: Reference, load: Load) -> Load:
         with within(f"{source}: referrers of {subject}"):
             entries = await referrers(api, subject)
         for each in entries:
-            for node in await descend(load.source, each) if each.digest not in known else ():
+            for node in await descend(content, each) if each.digest not in known else ():
                 if node.descriptor.digest not in known:
                     known.add(node.descriptor.digest)
                     found.append(node)
@@ -288,8 +287,6 @@ class Goal:
             if stored and stored != str(digest) and digest.algorithm == stored.partition(":")[0]:
                 raise DigestMismatch(f"sent {digest}, the registry says that it stored {stored[:200]!r}")
             if manifest.subject and not listed:
-                if manifest.subject.digest == digest:
-                    raise ManifestInvalid(f"{digest} names itself as its subject")
                 await enter(self._api, manifest.subject.digest, manifest.descriptor(digest))
 
     def _place(self, name: Tag | Digest) -> str:

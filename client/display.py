@@ -160,6 +160,7 @@ def _bars(out: TextIO) -> Iterator[Report]:
                 case LayerDone(cached=False):
                     progress.stop_task(bars.pop(event.digest))
                 case BlobSent() if event.digest in bars:
+                    progress.update(bars[event.digest], completed=event.size)
                     progress.stop_task(bars.pop(event.digest))
                 case LayerSkipped():
                     progress.remove_task(bars.pop(event.digest))

@@ -71,7 +71,8 @@ async def push_any(
         path = Path(source)
         if await finish(path.exists):
             return await push_archive(session, path, target, wanted)
-        raise CacheError(f"{error.message}; nor is there a file {source[:200]!r}") from error
+        told = error.message if isinstance(error, CacheError) else f"{source[:200]!r} can be no image's name"
+        raise CacheError(f"{told}; nor is there a file of that name") from error
     return [await _push(session, cache, root, target or _own(root.annotations[REF_NAME], source), wanted)]
 
 

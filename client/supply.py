@@ -1,4 +1,4 @@
-"""Where what is pushed comes from: manifests, and blobs from any byte on."""
+"""Where the blobs that are pushed come from."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol
 
-from client.content import Content, Manifests
+from client.content import Content
 from ocispec.descriptor import Descriptor
 
 
-class Source(Manifests, Protocol):
-    """Gives manifests, and blobs from any byte on."""
+class Source(Protocol):
+    """Gives blobs, from any byte on."""
 
     def stream(self, wanted: Descriptor, offset: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Opens a blob, to be read piece by piece and verified by whoever reads it.
@@ -26,9 +26,6 @@ class Local:
 
     def __init__(self, content: Content) -> None:
         self._content = content
-
-    async def read(self, wanted: Descriptor) -> bytes:
-        return await self._content.read(wanted)
 
     @asynccontextmanager
     async def stream(self, wanted: Descriptor, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -45,6 +45,7 @@ SMALL = 1024 * 1024
 PROGRESS = 64 * 1024
 PROGRESS_EVERY = 0.1
 CANCEL_WITHIN = 5.0
+SETTLING = 10
 # Below this a visit to a thread costs more than the hashing.
 _LITTLE = 64 * 1024
 _NO_PATCH = frozenset({405, 411, 415, 501})
@@ -185,19 +186,34 @@ class Upload:
         self._at, self._broke = 0, False
 
     async def _ask(self) -> None:
-        """Asks how much the registry has (end-13); where it does not say, another upload is begun."""
-        if self._whole:
+        """Finds out how much the registry has; where it does not say, another upload is begun."""
+        came = None if self._whole else await self._settled()
+        if came is None:
             await self._give_up()
-            return
+        else:
+            self._at, self._broke = came, False
+
+    async def _settled(self) -> int | None:
+        """Asks until two answers agree: what was on its way when the connection broke may still be coming in."""
+        came = await self._came()
+        for _ in range(SETTLING):
+            before = came
+            await asyncio.sleep(self._patience.first)
+            came = await self._came()
+            if came == before:
+                break
+        return came
+
+    async def _came(self) -> int | None:
+        """Returns how many bytes the registry says it has (end-13); None where it does not, or cannot be right."""
         async with self._api.send("GET", self._location or "", again=False) as response:
             if response.status in PASSING:
                 raise await refusal(response, BlobUploadUnknown)
             came = _taken(response) if response.status in (200, 202, 204) else None
-            if came is not None and came <= self._verifier.size:
-                self._move(response, self._location)
-                self._at, self._broke = came, False
-                return
-        await self._give_up()
+            if came is None or came > self._verifier.size:
+                return None
+            self._move(response, self._location)
+            return came
 
     async def _patch(self) -> None:
         """Streams what is missing (end-5), then ends the upload (end-6)."""

@@ -8,7 +8,18 @@ import json
 import pytest
 
 from client.display import Style, shown, size_text
-from client.progress import Event, LayerDone, LayerProgress, LayerSkipped, LayerStarted, Pulled, Resolved, silent
+from client.progress import (
+    BlobSent,
+    Event,
+    LayerDone,
+    LayerProgress,
+    LayerSkipped,
+    LayerStarted,
+    Pulled,
+    Pushed,
+    Resolved,
+    silent,
+)
 from ocispec.digest import Digest
 from ocispec.platform import Platform
 from ocispec.reference import Reference
@@ -22,6 +33,13 @@ EVENTS: list[Event] = [
     *(LayerProgress(NAME, TWO, received, 2_000_000) for received in range(0, 2_000_001, 500_000)),
     LayerDone(NAME, TWO, 2_000_000, cached=False),
     Pulled(NAME, ROOT, ROOT, Platform("linux", "amd64"), 2_000_000, 3_000_000),
+]
+SENT: list[Event] = [
+    BlobSent(NAME, ONE, 1_000_000, "exists"),
+    LayerStarted(NAME, TWO, 2_000_000),
+    LayerProgress(NAME, TWO, 500_000, 2_000_000),
+    BlobSent(NAME, TWO, 2_000_000, "uploaded"),
+    Pushed(NAME, ROOT, 2_000_000, 3_000_000),
 ]
 SKIPPED = LayerSkipped(NAME, TWO, ("https://x/y",))
 
@@ -41,6 +59,24 @@ def test_one_line_per_finished_layer():
         f"  {TWO.short}      2 MB  fetched",
         f"localhost:5000/a/b:1: {ROOT}, 2 MB fetched",
     ]
+
+
+def test_one_line_per_blob_of_a_push():
+    assert show(Style.LINES, SENT)[0].splitlines() == [
+        f"  {ONE.short}      1 MB  already there",
+        f"  {TWO.short}      2 MB  uploaded",
+        f"localhost:5000/a/b:1: {ROOT}, 2 MB sent",
+    ]
+    assert show(Style.QUIET, SENT)[0] == f"{ROOT}\n"
+    lines = [json.loads(line) for line in show(Style.JSON, SENT)[0].splitlines()]
+    assert [(line["event"], line.get("how")) for line in lines[-2:]] == [("blob_sent", "uploaded"), ("pushed", None)]
+
+
+def test_bars_show_each_blob_that_goes_out():
+    out, _ = show(Style.BARS, SENT)
+    assert f"{ONE.short}      1 MB  already there" in out
+    assert "2.0/2.0 MB" in out
+    assert f"{ROOT}, 2 MB sent" in out
 
 
 def test_quiet_is_the_digest_alone():

@@ -299,9 +299,11 @@ async def test_an_image_that_may_not_be_stored_is_named(registry: ScriptedRegist
 
 async def test_what_is_not_in_the_cache_is_said(registry: ScriptedRegistry, cache: Cache):
     with pytest.raises(
-        CacheError, match=r"a\.example/x:latest is not in the cache .*; nor is there a file 'a\.example/x'"
+        CacheError, match=r"a\.example/x:latest is not in the cache .*; nor is there a file of that name"
     ):
         await push("a.example/x", cache=cache)
+    with pytest.raises(CacheError, match=r"^'\./x' can be no image's name; nor is there a file of that name$"):
+        await push("./x", cache=cache)
     with pytest.raises(CacheError, match="is not in the cache"):
         async with Session() as session:
             await push_in(session, cache, Reference.parse("a.example/x"))
