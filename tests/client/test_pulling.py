@@ -27,14 +27,19 @@ from tests.support.steps import cancelled_at
 BASE, APP = b"base" * 500_000, b"app" * 1000
 
 
-def verify(cache: Cache, *, partials: bool = False, quarantine: bool = False) -> set[str]:
-    """Checks every blob of the cache against its name, and that nothing else is there; returns the digests."""
+def verify(cache: Cache, *, partials: bool = False, quarantine: bool = False, scratch: bool = False) -> set[str]:
+    """Checks every blob of the cache against its name, and that nothing else is there; returns the digests.
+
+    Partial blobs, bad ones in quarantine, and what a kill leaves in the scratch folder, may be there as told.
+    """
     found = set()
     for path in cache.root.rglob("*"):
         if not path.is_file() or path.parent == cache.root:
             continue
         if partials and path.match(".partial/*/*/*"):
             assert path.name in ("data", "parts")
+            continue
+        if scratch and path.match(".ingest/*"):
             continue
         digest = Digest.parse(f"{path.parent.name}:{path.name}")
         if quarantine and path.match(".quarantine/*/*"):
