@@ -17,6 +17,7 @@ from ocispec.errors import (
     HostUnreachable,
     LayerhouseError,
     RegistryError,
+    ResponseInvalid,
     UnknownError,
     from_envelope,
 )
@@ -181,8 +182,11 @@ def _one_line(text: str) -> str:
 
 
 def origin(url: str) -> tuple[str, str]:
-    """Scheme, and host with port."""
-    parts = urlsplit(url)
+    """Scheme, and host with port; raises ResponseInvalid where it is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ResponseInvalid(f"{url[:200]!r} is no address: {error}") from error
     return parts.scheme, parts.netloc
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
-from client.api import expect
+from client.api import expect, origin
 from client.exchange import Request, Send
 from client.remote import Body, body_of
 from ocispec.digest import Digest
@@ -22,12 +21,12 @@ class ForeignSource:
     """
 
     def __init__(self, url: str, send: Send) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        scheme, host = origin(url)
+        if scheme not in ("http", "https") or not host:
             raise ResponseInvalid(f"foreign layer: {url[:200]!r} is neither http nor https")
         self._url = url
         self._send = send
-        self.host = parts.netloc
+        self.host = host
 
     @asynccontextmanager
     async def part(self, digest: Digest, span: ByteRange | None = None, *, mirrors: bool = True) -> AsyncIterator[Body]:
