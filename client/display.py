@@ -135,7 +135,7 @@ def _json(out: TextIO) -> Report:
 
 def _members(event: Event) -> dict[str, Any]:
     values = {each.name: getattr(event, each.name) for each in fields(event)}
-    plain = (int, str, tuple, type(None))
+    plain = (int, float, str, tuple, type(None))
     return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
 
 
@@ -151,6 +151,8 @@ def _bars(out: TextIO) -> Iterator[Report]:
 
         def show(event: Event) -> None:
             match event:
+                case LayerStarted() if event.digest in bars:
+                    progress.update(bars[event.digest], completed=event.received)
                 case LayerStarted():
                     bars[event.digest] = progress.add_task(
                         event.digest.short, total=event.size, completed=event.received

@@ -59,6 +59,27 @@ async def test_quiet_prints_the_digest_alone_and_several_images_come_in_one_call
     assert pulled == Ended(0, "".join(f"{each}\n" for each in digests), "")
 
 
+async def test_images_come_side_by_side_and_are_told_in_the_order_in_which_they_were_named(
+    registry: ScriptedRegistry, cache: Cache
+):
+    both = asyncio.Barrier(2)
+    digests = []
+    for tag in "12":
+        image = registry.publish("a/b", tag, [tag.encode()])
+        digests.append(image.digest)
+        # Each waits for the other: one after the other they would never come.
+        registry.behaviours[f"/v2/a/b/blobs/{image.layers[0]}"] = Reply(200, tag.encode(), wait=both.wait)
+    slow = registry.publish("a/b", "slow", [b"slow"])
+    done = asyncio.Event()
+    registry.behaviours[f"/v2/a/b/blobs/{slow.layers[0]}"] = Reply(200, b"slow", wait=done.wait)
+    names = [f"{registry.host}/a/b:{tag}" for tag in ("slow", "1", "2")]
+    pulling = asyncio.create_task(run("pull", "-q", "--cache", str(cache.root), *names))
+    while len(await cache.images()) < 2:
+        await asyncio.sleep(0.02)
+    done.set()
+    assert await pulling == Ended(0, "".join(f"{each}\n" for each in (slow.digest, *digests)), "")
+
+
 async def test_json_prints_one_object_per_line(registry: ScriptedRegistry, cache: Cache):
     digest, _ = registry.publish_index("a/b", "1", {"amd64": [b"x"], "arm64": [b"y"]})
     words = ("--json", "--platform", "linux/arm64", "--jobs", "1", "--cache", str(cache.root))

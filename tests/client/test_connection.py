@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 import pytest
 
-from client import connection, transport
+from client import connection
 from client.exchange import Request
-from client.hosts.endpoint import Route
 from client.transport import HttpTransport
 from ocispec.errors import DigestMismatch, HostUnreachable
 from tests.client.scripted import serving
@@ -56,10 +55,12 @@ def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ssl.
 
 
 @asynccontextmanager
-async def running(tls: ssl.SSLContext | None, silence: float = 30) -> AsyncIterator[tuple[Server, HttpTransport, str]]:
+async def running(
+    tls: ssl.SSLContext | None, silence: float = 30, connections: int = 4
+) -> AsyncIterator[tuple[Server, HttpTransport, str]]:
     server = Server()
     async with serving(server.serve, tls) as port:
-        opened = HttpTransport(4, silence=silence)
+        opened = HttpTransport(connections, silence=silence)
         try:
             yield server, opened, f"{'https' if tls else 'http'}://127.0.0.1:{port}/x"
         finally:
@@ -102,11 +103,12 @@ async def test_several_at_once_each_have_a_connection_and_later_ones_use_them(tl
 
 
 async def test_two_that_are_given_one_connection_at_once_do_not_disturb_each_other():
-    async with running(None) as (server, opened, url):
-        await fetch(opened, url)
-        server.answers = [GET + DATA, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmall"]
-        found = await asyncio.gather(*(fetch(opened, url) for _ in range(3)))
-        assert sorted(map(len, found)) == [5, 5, len(DATA)]
+    async with running(None, connections=1) as (server, opened, url):
+        small = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmall"
+        server.answers = [GET + DATA, GET + DATA, small, GET + DATA, small]
+        found = await asyncio.gather(*(fetch(opened, url) for _ in range(6)))
+        assert sorted(map(len, found)) == [5, 5, 5, *[len(DATA)] * 3]
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("header", ["Connection: close", "Connection: keep-alive\r\nconnection: foo, Close"])
@@ -342,16 +344,3 @@ async def test_a_host_that_does_not_answer_leaves_room_in_the_pool():
         with pytest.raises(HostUnreachable, match="connection refused"):
             await fetch(opened, url)
     await opened.aclose()
-
-
-async def test_connections_can_be_told_apart():
-    async with running(None) as (_, opened, url):
-        await fetch(opened, url)
-        (pool,) = opened._client._transport._pools.values()
-        (kept,) = pool.connections
-        assert "127.0.0.1" in kept.info()
-        assert "not connected" in connection.Connection(kept._origin, None).info()
-
-
-def test_the_default_route_is_direct():
-    assert asyncio.run(transport.direct("http", "x", None)) == Route()

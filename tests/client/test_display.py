@@ -18,6 +18,8 @@ from client.progress import (
     Pulled,
     Pushed,
     Resolved,
+    Waiting,
+    Warned,
     silent,
 )
 from ocispec.digest import Digest
@@ -106,6 +108,30 @@ def test_bars_show_each_layer_that_is_fetched():
     assert f"{ONE.short}      1 MB  already in the cache" in out
     assert f"{TWO.short} " in out
     assert f"{ROOT}, 2 MB fetched" in out
+
+
+def test_a_layer_that_begins_again_keeps_its_bar():
+    out, _ = show(Style.BARS, [EVENTS[2], EVENTS[4], EVENTS[2], *EVENTS[4:8]])
+    assert out.count(TWO.short) == 1
+    assert "2.0/2.0 MB" in out
+
+
+@pytest.mark.parametrize("style", [Style.LINES, Style.QUIET])
+def test_a_wait_and_a_warning_are_a_line_each(style: Style):
+    out, warnings = show(style, [Waiting(None, "docker.io", 41.6, "too many requests"), Warned(NAME, "went elsewhere")])
+    assert out == ""
+    assert warnings == ("pullclient: docker.io asks to wait 42 s: too many requests\npullclient: went elsewhere\n")
+
+
+def test_as_json_a_wait_names_host_and_seconds():
+    out, _ = show(Style.JSON, [Waiting(None, "docker.io", 41.6, "too many requests")])
+    assert json.loads(out) == {
+        "event": "waiting",
+        "reference": None,
+        "host": "docker.io",
+        "seconds": 41.6,
+        "cause": "too many requests",
+    }
 
 
 @pytest.mark.parametrize("style", [Style.LINES, Style.QUIET, Style.BARS])

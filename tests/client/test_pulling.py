@@ -208,6 +208,27 @@ async def test_an_image_without_index_is_checked_by_its_config(registry: Scripte
         await pull(f"{registry.host}/a/b:1", platform="amd64", cache=cache)
 
 
+async def test_all_platforms_come_in_one_call_and_so_does_all_else_an_index_names(
+    registry: ScriptedRegistry, cache: Cache
+):
+    digest, children = registry.publish_index("a/b", "1", {"amd64": [BASE, APP], "arm64": [BASE, b"arm"]})
+    events: list[Event] = []
+    pulled = await pull(f"{registry.host}/a/b:1", all_platforms=True, cache=cache, report=events.append)
+    assert (str(pulled.digest), str(pulled.image), pulled.platform) == (digest, digest, None)
+    resolved = events[0]
+    assert isinstance(resolved, Resolved)
+    assert (resolved.layers, resolved.platform) == (3, None)
+    (image,) = await cache.images()
+    assert [str(each.digest) for each in image.variants] == [each.digest for each in children.values()]
+    blobs = {each for child in children.values() for each in (child.digest, child.config, *child.layers)}
+    assert verify(cache) == {digest, *blobs}
+    assert sorted(registry.blobs()) == sorted(blobs - {each.digest for each in children.values()})
+    assert pulled.fetched == pulled.size
+    registry.seen.clear()
+    assert (await pull(f"{registry.host}/a/b:1", all_platforms=True, cache=cache)).fetched == 0
+    assert [each.method for each in registry.seen] == ["HEAD"]
+
+
 async def test_several_pulls_into_one_cache_lose_nothing(registry: ScriptedRegistry, cache: Cache):
     for number in range(6):
         registry.publish("a/b", str(number), [BASE, str(number).encode()])

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from client.connection import Connection
 from client.exchange import Request, read
-from client.transport import HttpTransport
+from client.hosts.endpoint import Route
+from client.transport import HttpTransport, direct
 from ocispec.errors import HostUnreachable, ResponseInvalid
 from tests.client.scripted import Reply, ScriptedRegistry, scripted, serving
 from tests.client.test_network import CERTIFICATE, server_tls
@@ -143,3 +145,15 @@ async def test_silence_ends_a_transfer(registry: ScriptedRegistry):
 async def test_a_url_that_is_none_is_refused(transport: HttpTransport):
     with pytest.raises(ResponseInvalid, match="is no address"):
         await get(transport, "http://[::1/")
+
+
+async def test_a_host_is_reached_directly_unless_told():
+    assert await direct("http", "x", None) == Route()
+
+
+async def test_connections_can_be_told_apart(registry: ScriptedRegistry, transport: HttpTransport):
+    await get(transport, f"http://{registry.host}/x")
+    (pool,) = transport._client._transport._pools.values()
+    (kept,) = pool.connections
+    assert "127.0.0.1" in kept.info()
+    assert "not connected" in Connection(kept._origin, None).info()
