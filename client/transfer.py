@@ -25,6 +25,8 @@ from storage.threads import finish
 _MIB = 1024 * 1024
 # Parts are large enough that asking for one costs nothing beside it (AWS advises 8 to 16 MiB).
 SMALLEST_PART, LARGEST_PART = 8 * _MIB, 16 * _MIB
+# A size that somebody made up must not fill the memory with parts.
+_MOST_PARTS = 10_000
 # A try that brought this much was no failure: the next one starts counting anew.
 _PROGRESS = 64 * 1024
 
@@ -49,7 +51,7 @@ class NoRangesError(Exception):
 def part_size(size: int, streams: int) -> int:
     """Returns how many bytes a part has: so many that each of `streams` gets some of them, within the bounds."""
     share = -(-size // (4 * max(1, streams)))
-    return min(LARGEST_PART, max(SMALLEST_PART, -(-share // _MIB) * _MIB))
+    return max(min(LARGEST_PART, max(SMALLEST_PART, -(-share // _MIB) * _MIB)), size // _MOST_PARTS)
 
 
 class Transfer:

@@ -279,6 +279,12 @@ async def test_cancelled_it_keeps_what_came(bench: Bench):
 def test_parts_are_8_to_16_mib_and_give_each_stream_several(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     assert part_size(1, 6) == part_size(100 * MIB, 6) == SMALLEST_PART == 8 * MIB
-    assert part_size(10_000 * MIB, 6) == part_size(10**12, 1) == LARGEST_PART == 16 * MIB
+    assert part_size(10_000 * MIB, 6) == part_size(10**11, 1) == LARGEST_PART == 16 * MIB
     assert part_size(240 * MIB + 1, 6) == 11 * MIB
     assert part_size(5 * MIB, 0) == 8 * MIB
+
+
+async def test_a_size_that_nobody_has_makes_no_more_parts_than_one_can_hold(tmp_path: Path):
+    size = 2**62
+    async with Partials(tmp_path).opened(DIGEST, size) as partial:
+        assert len(partial.missing(part_size(size, 6))) <= 10_001
