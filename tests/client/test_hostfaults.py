@@ -13,12 +13,15 @@ from email.utils import format_datetime
 import pytest
 
 from client.progress import Waiting, Warned
+from client.pulling import Options, pull_in
+from client.session import Session
 from ocispec.errors import (
     LayerhouseError,
     TooManyRequests,
     Unavailable,
     UnknownError,
 )
+from ocispec.reference import Reference
 from tests.client.faults import (
     BIG,
     DATA,
@@ -33,6 +36,7 @@ from tests.client.faults import (
 )
 from tests.client.faulty import FaultyRegistry, Sent, faulty
 from tests.client.scripted import Reply, Seen
+from tests.client.test_pulling import verify
 
 # Fixtures, which pytest finds by their names here.
 __all__ = ["bench", "parts", "quick_records", "way"]
@@ -75,6 +79,22 @@ async def test_a_host_that_asks_to_wait_is_waited_for_and_it_is_said(
     assert lines[0].startswith(f"pullclient: {bench.registry.host} asks to wait ")
     assert f"(status {status})" in lines[0]
     assert early == []
+
+
+async def test_who_stands_in_the_queue_waits_too(bench: Bench):
+    image = bench.registry.publish("a/b", "1", [bytes([number]) for number in range(5)])
+    asked: list[float] = []
+
+    def twist(_: Seen, sent: Sent) -> Sent | Reply:
+        asked.append(asyncio.get_running_loop().time())
+        return Reply(429, headers={"Retry-After": "1"}) if len(asked) == 1 else sent
+
+    bench.registry.twist = twist
+    async with Session(jobs=8, per_host=1) as session:
+        await pull_in(session, bench.cache, Reference.parse(bench.name), Options(), bench.events.append)
+    assert verify(bench.cache) == {image.digest, image.config, *image.layers}
+    # All six were past their first look at the clock when the host asked to wait.
+    assert asked[1] - asked[0] > 0.9
 
 
 @pytest.mark.parametrize("wish", ["soon", "-5", "0", ""])
