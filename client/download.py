@@ -14,7 +14,7 @@ from client.slots import Slots
 from client.tasks import side_by_side
 from client.transfer import Source, Transfer
 from ocispec.descriptor import Descriptor
-from ocispec.errors import BlobUnknown, DigestMismatch, LayerhouseError, StorageFull
+from ocispec.errors import BlobUnknown, DigestMismatch, LayerhouseError, StorageFull, TransferError
 from ocispec.mediatypes import is_foreign
 from storage.layout import ImageLayout
 from storage.leftovers import Kind, Leftover, remove
@@ -102,8 +102,14 @@ class Downloads:
         if self._foreign is None:
             self._report(LayerSkipped(remote.reference, wanted.digest, wanted.urls))
             return 0
+        *others, last = wanted.urls
         with within(remote.place(wanted.digest)):
-            return await self._twice(remote, self._foreign(wanted.urls[0]), wanted)
+            for url in others:
+                try:
+                    return await self._twice(remote, self._foreign(url), wanted)
+                except TransferError as error:
+                    remote.told(f"{error.message}; going on with the next address")
+            return await self._twice(remote, self._foreign(last), wanted)
 
     async def _twice(self, remote: Remote, source: Source, wanted: Descriptor) -> int:
         try:

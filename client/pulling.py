@@ -126,7 +126,7 @@ async def pull_in(session: Session, cache: Cache, reference: Reference, options:
     plan = await _plan(reference, CachedSource(reference, layout, remote), options)
     report(Resolved(reference, plan.root.descriptor.digest, plan.platform, len(plan.layers), plan.size))
     async with layout.in_use():
-        missing = await _missing(plan, layout, report)
+        missing = await _missing(plan, layout, options, report)
         fetched = await _downloads(session, layout, options, report).fetch_all(remote, missing, plan.layers)
         await _commit(plan, layout)
     root, image = plan.root.descriptor.digest, plan.image.descriptor.digest
@@ -153,20 +153,22 @@ class _Manifests:
         return (await self._source.manifest(wanted.digest, wanted.media_type)).manifest.raw
 
 
-async def _missing(plan: Plan, layout: ImageLayout, report: Report) -> list[Descriptor]:
+async def _missing(plan: Plan, layout: ImageLayout, options: Options, report: Report) -> list[Descriptor]:
     """Returns the blobs that the layout does not have, and reports the layers that it has."""
     missing = await layout.missing(plan.blobs)
     absent = {each.digest for each in missing}
     for layer in plan.layers:
         if layer.digest not in absent:
             report(LayerDone(plan.reference, layer.digest, layer.size, cached=True))
-    await finish(_check_space, layout.root, missing)
+    await finish(
+        _check_space, layout.root, [each for each in missing if options.foreign or not is_foreign(each.media_type)]
+    )
     return missing
 
 
 def _check_space(root: Path, missing: list[Descriptor]) -> None:
     partials = Partials(root)
-    needed = sum(each.size - partials.held(each.digest) for each in missing if not is_foreign(each.media_type))
+    needed = sum(each.size - partials.held(each.digest) for each in missing)
     present = next(each for each in (root, *root.absolute().parents) if each.exists())
     free = shutil.disk_usage(present).free
     if needed > free:

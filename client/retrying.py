@@ -17,6 +17,8 @@ from ocispec.errors import (
     ContentTruncated,
     HostUnreachable,
     LayerhouseError,
+    NoConnection,
+    RequestInvalid,
     TooManyRequests,
     Unavailable,
     UnknownError,
@@ -57,17 +59,19 @@ class Patience:
     longest: float = LONGEST_WAIT
     first: float = 0.25
     _until: dict[str, float] = field(default_factory=dict)
+    _met: set[str] = field(default_factory=set)
 
     async def run(self, host: str, work: Callable[[], Awaitable[T]]) -> T:
         """Runs `work`, and again where it met an error that may pass; waits that the host asked for are kept before.
 
         Raises:
-            LayerhouseError: what the last try raised. An error that cannot pass is raised at once.
+            LayerhouseError: what the last try raised. An error that cannot pass is raised at once, and so is a
+                connection that cannot be made to a host which never answered: its name is more often wrong than not.
         """
         try:
             return await self._once(host, work)
         except LayerhouseError as error:
-            if not passing(error):
+            if not passing(error) or (isinstance(error, NoConnection) and host not in self._met):
                 raise
             failed = error
         async for attempt in _attempts(partial(self._pause, host), self.attempts, self.first):
@@ -80,12 +84,14 @@ class Patience:
     async def _once(self, host: str, work: Callable[[], Awaitable[T]]) -> T:
         await self.kept(host)
         try:
-            return await work()
+            done = await work()
         except (TooManyRequests, Unavailable) as error:
             if (wanted := retry_after(error.headers) or 0) > self.longest:
                 message = f"{error.message}; {host} asks to wait {wanted:.0f} s, {self.longest:.0f} s are granted"
                 raise type(error)(message, detail=error.detail, headers=error.headers) from error
             raise
+        self._met.add(host)
+        return done
 
     async def kept(self, host: str) -> None:
         """Returns when no wait that the host asked for is running."""
@@ -107,7 +113,8 @@ class Patience:
 
 def passing(error: BaseException) -> bool:
     """Whether the same may go well at the next try."""
-    return isinstance(error, HostUnreachable | ContentTruncated | TooManyRequests | Unavailable | UnknownError)
+    kinds = HostUnreachable | ContentTruncated | TooManyRequests | Unavailable | UnknownError
+    return isinstance(error, kinds) and not isinstance(error, RequestInvalid)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

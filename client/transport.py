@@ -18,7 +18,7 @@ from client.exchange import Request
 from client.hosts.endpoint import Route, Tls
 from client.hosts.tls import context
 from client.network import Backend
-from ocispec.errors import HostUnreachable, ResponseInvalid
+from ocispec.errors import HostUnreachable, NoConnection, ResponseInvalid
 from storage.threads import finish
 
 MAX_REDIRECTS = 10
@@ -27,6 +27,7 @@ SILENCE = 30.0
 # Below this a body is read in pieces: a visit to a thread costs more than it saves.
 _SMALL = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNCONNECTED = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError, httpcore.UnsupportedProtocol)
 _BROKEN = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
@@ -100,7 +101,7 @@ class HttpTransport:
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or request.method not in ("GET", "HEAD") or not location:
                 return response
-            await response.aclose()
+            await _left(response)
             request = self._redirected(request, request.url.join(location))
         raise ResponseInvalid(f"{_host(request.url)} redirected more than {MAX_REDIRECTS} times")
 
@@ -239,6 +240,14 @@ class _Stream(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
+async def _left(response: httpx.Response) -> None:
+    """Closes a response that nobody reads; a small one is read first, which leaves its connection in use."""
+    if int(response.headers.get("Content-Length", _SMALL)) < _SMALL:
+        with _explained(str(response.url)):
+            await response.aread()
+    await response.aclose()
+
+
 def _empty(response: httpx.Response) -> bool:
     bare = response.request.method == "HEAD" or response.status_code == 204
     return bare or response.headers.get("Content-Length") == "0"
@@ -260,4 +269,5 @@ def _explained(url: str) -> Iterator[None]:
         raise ResponseInvalid(f"{url!r:.200} is no address, or leads to none: {error}") from error
     except _BROKEN as error:
         cause = str(error) or type(error).__name__
-        raise HostUnreachable(f"{_host(httpx.URL(url))} cannot be reached: {cause}") from error
+        kind = NoConnection if isinstance(error, _UNCONNECTED) else HostUnreachable
+        raise kind(f"{_host(httpx.URL(url))} cannot be reached: {cause}") from error

@@ -23,6 +23,7 @@ LayerhouseError
 │   ├── TooManyRequests      429 TOOMANYREQUESTS
 │   ├── Unavailable          503 UNAVAILABLE
 │   └── UnknownError         500 UNKNOWN
+│       └── RequestInvalid   400
 ├── GrammarError             a value that is none: media type, platform, header, descriptor
 ├── StorageError             the place where bytes rest
 │   ├── PathUnknown          nothing at that path
@@ -30,6 +31,7 @@ LayerhouseError
 │   └── ObjectTooLong        longer than what is asked for can be
 └── TransferError            met by a client on its way
     ├── HostUnreachable      no connection, or it broke and stayed broken
+    │   └── NoConnection     none could be made: no such name, no listener, no trust
     ├── ResponseInvalid      the registry answered outside the specification
     ├── DigestMismatch       the bytes are not those the digest names
     ├── ContentTruncated     fewer bytes than promised
@@ -163,6 +165,12 @@ class UnknownError(RegistryError):
     """The registry met a fault of its own, or a code that the specification does not list."""
 
 
+class RequestInvalid(UnknownError):
+    """The registry takes the request for wrong, and gives no code for it that the specification lists."""
+
+    status, summary = 400, "the registry does not take the request"
+
+
 class GrammarError(LayerhouseError):
     code, status, summary = "GRAMMAR_INVALID", 400, "value does not follow its grammar"
 
@@ -189,6 +197,10 @@ class TransferError(LayerhouseError):
 
 class HostUnreachable(TransferError):
     code, summary = "HOST_UNREACHABLE", "host unreachable"
+
+
+class NoConnection(HostUnreachable):
+    code, summary = "NO_CONNECTION", "no connection"
 
 
 class ResponseInvalid(TransferError):
@@ -252,7 +264,8 @@ def _class_for(code: Any, status: int) -> type[RegistryError]:
     by_status = {401: Unauthorized, 403: Denied, 405: Unsupported, 416: RangeInvalid, 429: TooManyRequests}
     by_status |= dict.fromkeys((502, 503, 504), Unavailable)
     candidates = exact or same_code
-    return candidates[0] if candidates else by_status.get(status, UnknownError)
+    unlisted = RequestInvalid if 400 <= status < 500 else UnknownError
+    return candidates[0] if candidates else by_status.get(status, unlisted)
 
 
 def _descendants(base: type[RegistryError]) -> Iterator[type[RegistryError]]:

@@ -21,6 +21,7 @@ from ocispec.errors import (
     ResponseInvalid,
     TooManyRequests,
     Unavailable,
+    RequestInvalid,
     UnknownError,
 )
 from ocispec.reference import RepositoryName
@@ -130,7 +131,7 @@ async def test_of_several_ways_the_first_that_leads_there_is_taken(registry: Scr
         (Reply(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"m"}]}'), ManifestUnknown, "m (status 404)"),
         (Reply(403, b'{"errors":[{"code":"DENIED","message":"\x1b[31mred\\n"}]}'), Denied, "denied"),
         (Reply(403, b'{"errors":[{"code":"DENIED","message":"a\\u001b[31m\\nb"}]}'), Denied, "a [31m b (status 403)"),
-        (Reply(400, b'{"a":1,"a":2}'), UnknownError, "unknown error (status 400)"),
+        (Reply(400, b'{"a":1,"a":2}'), RequestInvalid, "the registry does not take the request (status 400)"),
         (Reply(500, b"x" * 100_000), UnknownError, "unknown error (status 500)"),
         (Reply(500, b"x", promised=9), UnknownError, "unknown error (status 500)"),
         (Reply(201), UnknownError, "unknown error (status 201)"),

@@ -24,6 +24,8 @@ from ocispec.errors import (
     DigestMismatch,
     HostUnreachable,
     LayerhouseError,
+    NoConnection,
+    RequestInvalid,
     ResponseInvalid,
     StorageFull,
     TooManyRequests,
@@ -34,7 +36,16 @@ from ocispec.errors import (
 from tests.support.processes import REPOSITORY_ROOT
 
 PASSING = (HostUnreachable, ContentTruncated, TooManyRequests, Unavailable, UnknownError)
-LASTING = (BlobUnknown, Denied, Unauthorized, DigestMismatch, ResponseInvalid, StorageFull)
+LASTING = (
+    BlobUnknown,
+    Denied,
+    Unauthorized,
+    DigestMismatch,
+    RequestInvalid,
+    ResponseInvalid,
+    StorageFull,
+    NoConnection,
+)
 
 
 @dataclass
@@ -93,6 +104,16 @@ async def test_what_cannot_pass_is_raised_at_once(kind: type[LayerhouseError]):
     with pytest.raises(kind, match=r"^a$"):
         await Patience(first=0.001).run("h", work)
     assert work.tries == 1
+
+
+async def test_a_host_that_answered_once_is_waited_for_where_it_cannot_be_reached():
+    patience = Patience(first=0.001)
+    assert await patience.run("h", Work([])) == "done"
+    work = Work([NoConnection("a"), NoConnection("b")])
+    assert await patience.run("h", work) == "done"
+    assert work.tries == 3
+    with pytest.raises(NoConnection):
+        await patience.run("another", Work([NoConnection("a")]))
 
 
 async def test_what_cannot_pass_ends_the_tries_too():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocispec import errors
-from ocispec.errors import LayerhouseError, RegistryError, UnknownError, envelope, from_envelope
+from ocispec.errors import LayerhouseError, RegistryError, RequestInvalid, UnknownError, envelope, from_envelope
 
 
 def descendants(base):
@@ -99,7 +99,7 @@ def test_a_deeply_nested_answer_is_an_error_too():
         deep = [deep]
     entry = {"code": deep, "message": deep, "detail": "kept"}
     error = from_envelope({"errors": [entry]}, 404)
-    assert (type(error), error.message, error.detail) == (UnknownError, "unknown error", "kept")
+    assert (type(error), error.message, error.detail) == (RequestInvalid, RequestInvalid.summary, "kept")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_deeply_nested_answer_is_an_error_too():
         ({"errors": []}, 429, errors.TooManyRequests),
         ({"errors": [None]}, 503, errors.Unavailable),
         ({"errors": [{"code": "NEW_CODE"}]}, 429, errors.TooManyRequests),
-        ({"errors": [{"code": "NEW_CODE"}]}, 404, UnknownError),
+        ({"errors": [{"code": "NEW_CODE"}]}, 404, RequestInvalid),
         (b"junk", 500, UnknownError),
         ({"errors": [{"code": "MANIFEST_INVALID"}]}, 413, errors.ManifestTooLarge),
         ({"errors": [{"code": "MANIFEST_INVALID"}]}, 422, errors.ManifestInvalid),

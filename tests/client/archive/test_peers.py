@@ -94,8 +94,12 @@ async def test_several_images_of_docker_come_through_a_pipe(
     for each in others:
         docker_engine("tag", busybox_image, each)
     env = {"DOCKER_HOST": f"unix://{docker_engine.folder}/docker.sock"}
-    with subprocess.Popen([find("docker"), "save", busybox_image, *others], stdout=-1, env=env) as saving:
-        loaded = await load(cache, saving.stdout.fileno())
+    try:
+        with subprocess.Popen([find("docker"), "save", busybox_image, *others], stdout=-1, env=env) as saving:
+            loaded = await load(cache, saving.stdout.fileno())
+    finally:
+        # The engine is everyone's, and a name that stays keeps layers that other tests expect to be gone.
+        docker_engine("image", "rm", *others)
     assert saving.returncode == 0
     assert sorted(each.name for each in loaded) == sorted(f"docker.io/{each}" for each in (busybox_image, *others))
     assert len({each.digest for each in loaded}) == 1
