@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from client.archive.loading import Loaded, load
     from client.archive.saving import save
-    from client.cache import Cache, CachedImage, Variant
-    from client.copying import copy
+    from client.caching.cache import Cache, CachedImage, Variant
     from client.progress import (
         BlobSent,
         Event,
@@ -41,10 +40,11 @@ if TYPE_CHECKING:
         Waiting,
         Warned,
     )
-    from client.pulling import pull, resolve
-    from client.pushing import push
-    from client.resolving import Resolution
     from client.session import Session
+    from client.transfers.copying import copy
+    from client.transfers.pulling import pull, resolve
+    from client.transfers.pushing import push
+    from client.transfers.resolving import Resolution
     from client.unpacking.bundling import Bundled, bundle
     from client.unpacking.unpacking import LayerUnpacked, Unpacked, unpack
     from ocispec import errors
@@ -89,8 +89,8 @@ __all__ = [
 _ROOMS = {
     "client.archive.loading": ("Loaded", "load"),
     "client.archive.saving": ("save",),
-    "client.cache": ("Cache", "CachedImage", "Variant"),
-    "client.copying": ("copy",),
+    "client.caching.cache": ("Cache", "CachedImage", "Variant"),
+    "client.transfers.copying": ("copy",),
     "client.progress": (
         "BlobSent",
         "Event",
@@ -105,9 +105,9 @@ _ROOMS = {
         "Waiting",
         "Warned",
     ),
-    "client.pulling": ("pull", "resolve"),
-    "client.pushing": ("push",),
-    "client.resolving": ("Resolution",),
+    "client.transfers.pulling": ("pull", "resolve"),
+    "client.transfers.pushing": ("push",),
+    "client.transfers.resolving": ("Resolution",),
     "client.session": ("Session",),
     "client.unpacking.bundling": ("Bundled", "bundle"),
     "client.unpacking.unpacking": ("LayerUnpacked", "Unpacked", "unpack"),

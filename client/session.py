@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
-from client.api import Api, reached
-from client.auth import Access
-from client.credentials import Credentials, Lookup
-from client.exchange import Request, Response, Transport
+from client.access.auth import Access
+from client.access.credentials import Credentials, Lookup
 from client.hosts.endpoint import Endpoint
 from client.hosts.hosts import Hosts
 from client.progress import Report, Waiting, Warned, silent
-from client.remote import Remote
-from client.retrying import Patience
-from client.slots import Slots
+from client.registries.api import Api, reached
+from client.registries.remote import Remote
+from client.registries.retrying import Patience
+from client.transfers.slots import Slots
+from client.wire.exchange import Request, Response, Transport
 from ocispec.headers import Scope
 from ocispec.reference import Reference, RepositoryName
 
@@ -94,7 +94,7 @@ class Session:
         return await reached(ways, lambda message: self.report(Warned(None, message)))
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """See `client.exchange.Transport`; the first request opens the transport."""
+        """See `client.wire.exchange.Transport`; the first request opens the transport."""
         if self._transport is None:
             self._transport = self._connect(self.jobs + 2)
         return self._transport.send(request)
@@ -111,7 +111,7 @@ class Session:
 
     def _opened(self, connections: int) -> Transport:
         # What is whole in the cache needs no network, and the library takes as long to import as all the rest.
-        from client.transport import HttpTransport  # noqa: PLC0415 - see above
+        from client.wire.transport import HttpTransport  # noqa: PLC0415 - see above
 
         return HttpTransport(connections, routes=self.hosts.route)
 

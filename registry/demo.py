@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-from client.cache import Cache, Variant
+from client.caching.cache import Cache, Variant
 from client.display import Style, shown, size_text
-from client.pulling import Options, pull_in
-from client.pushing import push_in
 from client.session import Session
+from client.transfers.pulling import Options, pull_in
+from client.transfers.pushing import push_in
 from ocispec.digest import Digest, Verifier
 from ocispec.errors import CacheError, StorageError
 from ocispec.platform import Platform

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.docker import DockerEngine
 from tests.support.peers import missing, require_peers
 from tests.support.processes import DistributionProcess, RegistryProcess, Server
+
+# Property tests take the time they take: a busy machine is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 totals = pytest.StashKey[list[str]]()
 

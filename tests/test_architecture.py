@@ -18,8 +18,8 @@ MODULES = modules()
 HOMES = {
     "fastapi": ["registry/app.py", "registry/api/*", "registry/ui/*"],
     "starlette": ["registry/app.py", "registry/api/*", "registry/ui/*"],
-    "httpx": ["client/transport.py", "client/network.py", "client/connection.py"],
-    "httpcore": ["client/transport.py", "client/network.py", "client/connection.py"],
+    "httpx": ["client/wire/transport.py", "client/wire/network.py", "client/wire/connection.py"],
+    "httpcore": ["client/wire/transport.py", "client/wire/network.py", "client/wire/connection.py"],
     "uvicorn": ["registry/server.py", "registry/protocol.py", "registry/exchange.py"],
     "obstore": ["storage/s3.py"],
 }

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from client.cache import Cache
-from client.content import MAX_DEPTH, Content, LayoutContent, Node, descend
+from client.caching.cache import Cache
+from client.transfers.content import MAX_DEPTH, Content, LayoutContent, Node, descend
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import CacheError, ManifestInvalid, PathUnknown, PlatformUnknown

@@ -1,4 +1,4 @@
-"""`client.content.Content` of an archive on disk."""
+"""`client.transfers.content.Content` of an archive on disk."""
 
 from __future__ import annotations
 

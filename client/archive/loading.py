@@ -16,8 +16,8 @@ from client.archive.flow import pieces_of
 from client.archive.images import Images
 from client.archive.sources import Source
 from client.archive.spooling import spooled
-from client.cache import Cache
-from client.content import MAX_DEPTH
+from client.caching.cache import Cache
+from client.transfers.content import MAX_DEPTH
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid, DigestMismatch, ManifestInvalid

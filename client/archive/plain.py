@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from client.archive.choosing import Chosen
 from client.archive.compression import MAGIC_LENGTH, Compression, compression_of, unpacked
-from client.content import Content, Node
+from client.transfers.content import Content, Node
 from client.wording import one_line
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest

@@ -18,7 +18,7 @@ from client.archive.formats import Format, checked
 from client.archive.images import entry_of
 from client.archive.plain import for_docker
 from client.archive.writing import TarWriter, Write, flowing, written
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest, Verifier
 from ocispec.errors import StorageError

@@ -12,7 +12,7 @@ from client.archive.formats import Format, checked
 from client.commands.common import CacheFolder, PlatformOption, cache_at, end, parsed, platform_of, run, usage
 
 if TYPE_CHECKING:
-    from client.cache import Cache
+    from client.caching.cache import Cache
     from ocispec.platform import Platform
     from ocispec.reference import Reference
 

@@ -10,7 +10,7 @@ import typer
 from client.commands.common import CacheFolder, Json, cache_at, end, platform_of, run, table
 
 if TYPE_CHECKING:
-    from client.cache import Cache, CachedImage, Variant
+    from client.caching.cache import Cache, CachedImage, Variant
     from ocispec.platform import Platform
 
 # ruff: noqa: PLC0415 - see client.commands.common
@@ -85,7 +85,7 @@ def _names(found: Sequence[CachedImage]) -> None:
 
 
 def _images_json(found: Sequence[CachedImage]) -> None:
-    from client.cache import shared_bytes
+    from client.caching.cache import shared_bytes
 
     dump([_image_json(image, shared) for image, shared in zip(found, shared_bytes(found), strict=True)])
 
@@ -106,7 +106,7 @@ def _image_json(image: CachedImage, shared: Sequence[int]) -> dict[str, Any]:
 
 
 def _images_table(found: Sequence[CachedImage]) -> None:
-    from client.cache import shared_bytes
+    from client.caching.cache import shared_bytes
     from client.wording import one_line
 
     rows: list[tuple[str, ...]] = [("NAME", "DIGEST", "PLATFORM", "LAYERS", "SIZE", "SHARED")]
@@ -128,7 +128,7 @@ def _rows(image: CachedImage, shared: Sequence[int]) -> Sequence[tuple[str, ...]
 async def _inspect(cache: Cache, reference: str, platform: Platform | None, kind: str) -> None:
     from dataclasses import replace
 
-    from client.cache import chosen
+    from client.caching.cache import chosen
 
     image = await cached(cache, reference)
     if kind == "all":

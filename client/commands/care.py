@@ -25,10 +25,10 @@ from client.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from client.cache import Cache
-    from client.care import Heap, Pruned, Usage
+    from client.caching.cache import Cache
+    from client.caching.care import Heap, Pruned, Usage
+    from client.caching.verifying import Flaw, Progress, Verification
     from client.session import Session
-    from client.verifying import Flaw, Progress, Verification
     from ocispec.errors import LayerhouseError
     from storage.blobfolder import Stored
 
@@ -114,7 +114,7 @@ def verify(
 
 
 async def _names(cache: Cache, references: Sequence[str]) -> list[str]:
-    from client.census import name_of
+    from client.caching.census import name_of
     from ocispec.errors import DigestInvalid, NameInvalid, TagInvalid
 
     try:
@@ -124,7 +124,7 @@ async def _names(cache: Cache, references: Sequence[str]) -> list[str]:
 
 
 async def _du(cache: Cache, *, json: bool) -> None:
-    from client.care import usage as measured
+    from client.caching.care import usage as measured
 
     found = await measured(cache.layout)
     if json:
@@ -170,7 +170,7 @@ def _heaps(heaps: dict[str, Heap]) -> list[str]:
 
 
 async def _rm(cache: Cache, references: Sequence[str], *, at_once: bool) -> None:
-    from client import care
+    from client.caching import care
     from client.display import size_text
     from client.wording import counted, one_line
 
@@ -196,7 +196,7 @@ def _lone(lone: Sequence[Stored]) -> str:
 
 
 async def _prune(cache: Cache, age: float, *, everything: bool, dry_run: bool, json: bool) -> None:
-    from client import care
+    from client.caching import care
 
     grace = 0.0 if everything else care.GRACE
     gone = await care.prune(cache.layout, older=age, grace=grace, dry_run=dry_run, waiting=_waiting)
@@ -225,8 +225,8 @@ def _waiting() -> None:
 async def _verify(
     session: Session, cache: Cache, references: Sequence[str] | None, *, repair: bool, json: bool
 ) -> list[Flaw]:
+    from client.caching.verifying import Verification, mend
     from client.display import Style, shown
-    from client.verifying import Verification, mend
 
     names = await _names(cache, references) if references else None
     with _progress() as told:
@@ -252,7 +252,7 @@ def _nothing(_flaw: Flaw, _error: LayerhouseError | None) -> None:
 
 
 def _show_flaw(flaw: Flaw, _error: LayerhouseError | None) -> None:
-    from client.verifying import Kind
+    from client.caching.verifying import Kind
     from client.wording import listed, one_line
 
     what = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from client.cache import Cache
+    from client.caching.cache import Cache
     from client.session import Session
     from ocispec.platform import Platform
     from ocispec.reference import Reference
@@ -70,7 +70,7 @@ def opened(
 
 
 def cache_at(folder: Path | None) -> Cache:
-    from client.cache import Cache
+    from client.caching.cache import Cache
 
     return Cache(folder)
 
@@ -84,7 +84,7 @@ def parsed(text: str) -> Reference:
 
 def host_of(text: str) -> str:
     """Reads a registry's name, also as docker writes it into its file; what is none ends the command with status 2."""
-    from client.credential import normalised
+    from client.access.credential import normalised
     from ocispec.errors import NameInvalid
     from ocispec.reference import Reference
 

@@ -10,7 +10,7 @@ from client.commands.cache import dump
 from client.commands.common import Insecure, Json, Mirrors, PlainHttp, host_of, opened, parsed, run
 
 if TYPE_CHECKING:
-    from client.findings import Finding
+    from client.registries.findings import Finding
     from client.session import Session
     from ocispec.reference import Reference
 
@@ -46,8 +46,8 @@ def doctor(
 
 async def _doctor(session: Session, host: str, reference: Reference | None, *, json: bool) -> bool:
     """Returns whether something failed."""
-    from client.doctor import examine
-    from client.findings import State
+    from client.registries.doctor import examine
+    from client.registries.findings import State
 
     found = []
     async with session:

@@ -25,9 +25,9 @@ from client.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from client.cache import Cache, Variant
-    from client.comparing import Branch, Comparison, Side
-    from client.history import Step
+    from client.caching.cache import Cache, Variant
+    from client.caching.comparing import Branch, Comparison, Side
+    from client.caching.history import Step
     from client.session import Session
     from ocispec.platform import Platform
 
@@ -94,7 +94,7 @@ def diff(
 
 
 async def _history(cache: Cache, reference: str, platform: Platform | None, *, no_trunc: bool, json: bool) -> None:
-    from client.cache import chosen
+    from client.caching.cache import chosen
     from client.display import size_text
     from client.wording import counted
 
@@ -133,7 +133,7 @@ def _time(created: str | None) -> str:
 
 
 async def _tree(cache: Cache, references: list[str], *, json: bool) -> None:
-    from client.comparing import tree as grown
+    from client.caching.comparing import tree as grown
     from client.wording import listed, one_line
 
     images = [await cached(cache, each) for each in references] if references else await cache.images()
@@ -195,7 +195,7 @@ async def _diff(
     no_trunc: bool,
     json: bool,
 ) -> None:
-    from client.comparing import compare
+    from client.caching.comparing import compare
     from client.display import Style, shown
 
     # What hosts ask to wait for, and mirrors that failed, is told; there is no progress to show.
@@ -210,7 +210,7 @@ async def _diff(
 
 
 async def _side(session: Session, cache: Cache, reference: str, platform: Platform | None) -> Side:
-    from client.comparing import side
+    from client.caching.comparing import side
     from ocispec.errors import DigestInvalid, NameInvalid, TagInvalid
 
     try:
@@ -220,7 +220,7 @@ async def _side(session: Session, cache: Cache, reference: str, platform: Platfo
 
 
 def _show(found: Comparison, *, whole: bool) -> None:
-    from client.comparing import size_of
+    from client.caching.comparing import size_of
     from client.display import size_text
     from client.wording import counted
 

@@ -12,8 +12,8 @@ from client.commands.cache import dump
 from client.commands.common import Insecure, Json, Mirrors, PlainHttp, opened, parsed, run
 
 if TYPE_CHECKING:
-    from client.lockfile import Locked
     from client.session import Session
+    from client.transfers.lockfile import Locked
     from ocispec.reference import Reference
 
 # ruff: noqa: PLC0415 - see client.commands.common
@@ -44,7 +44,7 @@ def lock(
 
 
 async def _lock(session: Session, file: Path, names: list[Reference], *, json: bool) -> None:
-    from client.lockfile import lock_in
+    from client.transfers.lockfile import lock_in
 
     async with session:
         done = await lock_in(session, file, names)
@@ -55,7 +55,7 @@ async def _lock(session: Session, file: Path, names: list[Reference], *, json: b
 
 
 def _json(locked: Locked) -> dict[str, str | None]:
-    from client.lockfile import name_of
+    from client.transfers.lockfile import name_of
 
     reference, before = locked.reference, locked.before
     return {

@@ -11,7 +11,7 @@ import typer
 from client.commands.common import Insecure, PlainHttp, end, host_of, opened, run
 
 if TYPE_CHECKING:
-    from client.credential import Credential
+    from client.access.credential import Credential
     from client.session import Session
 
 # ruff: noqa: PLC0415 - see client.commands.common
@@ -58,8 +58,8 @@ def logout(host: Host) -> None:
 
 
 async def _login(session: Session, host: str, credential: Credential) -> None:
-    from client.credentials import Credentials
-    from client.login import proven
+    from client.access.credentials import Credentials
+    from client.access.login import proven
 
     async with session:
         api = await session.api(host)
@@ -81,7 +81,7 @@ async def _login(session: Session, host: str, credential: Credential) -> None:
 
 
 async def _logout(host: str) -> None:
-    from client.credentials import Credentials
+    from client.access.credentials import Credentials
 
     credentials = Credentials(os.environ)
     places = await credentials.erase(host)
@@ -95,7 +95,7 @@ async def _logout(host: str) -> None:
 
 
 def _asked(host: str, username: str | None, *, password_stdin: bool) -> Credential:
-    from client.credential import Credential
+    from client.access.credential import Credential
 
     if password_stdin and not username:
         raise typer.BadParameter("--password-stdin needs --username")

@@ -25,11 +25,11 @@ from client.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from client.cache import Cache
+    from client.caching.cache import Cache
     from client.display import Style
     from client.progress import Event, Pulled, Report
-    from client.pulling import Options
     from client.session import Session
+    from client.transfers.pulling import Options
     from ocispec.reference import Reference
 
 # ruff: noqa: PLC0415 - see client.commands.common
@@ -86,7 +86,7 @@ def pull(
     session = opened(plain_http=plain_http, insecure=insecure, mirrors=mirror, jobs=jobs, per_host=per_host)
 
     async def work() -> None:
-        from client.pulling import Options
+        from client.transfers.pulling import Options
 
         options = Options(on, all_platforms, foreign)
         await _pull(session, names, options, cache_at(cache), _style(quiet=quiet, json=json))
@@ -96,8 +96,8 @@ def pull(
 
 async def _pull(session: Session, names: list[Reference], options: Options, cache: Cache, style: Style) -> None:
     from client.display import shown
-    from client.pulling import pull_in
     from client.tasks import side_by_side
+    from client.transfers.pulling import pull_in
 
     with shown(style, sys.stdout, sys.stderr) as report:
         session.report = report
@@ -145,7 +145,7 @@ def _names(references: list[str], locked: Path | None) -> list[Reference]:
         if not names:
             raise typer.BadParameter("name an image, or a lock file with --locked")
         return names
-    from client.lockfile import pinned
+    from client.transfers.lockfile import pinned
 
     return usage(lambda: list(pinned(locked, names)))
 

@@ -22,10 +22,10 @@ from client.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from client.cache import Cache
-    from client.picking import Wanted
+    from client.caching.cache import Cache
     from client.progress import Report
     from client.session import Session
+    from client.transfers.picking import Wanted
     from ocispec.platform import Platform
     from ocispec.reference import Reference
 
@@ -71,7 +71,7 @@ def push(
     session = opened(plain_http=plain_http, insecure=insecure, jobs=jobs, per_host=per_host)
 
     async def work() -> None:
-        from client.picking import Wanted
+        from client.transfers.picking import Wanted
 
         with _shown(quiet=quiet, json=json) as report:
             session.report = report
@@ -122,7 +122,7 @@ def copy(
 
 
 async def _push(session: Session, cache: Cache, source: str, target: Reference | None, wanted: Wanted) -> None:
-    from client.pushing import push_any
+    from client.transfers.pushing import push_any
 
     async with session:
         await push_any(session, cache, source, target, wanted)
@@ -136,7 +136,7 @@ async def _copy(
     all_platforms: bool,
     referrers: bool,
 ) -> None:
-    from client.copying import copy_in
+    from client.transfers.copying import copy_in
 
     async with session:
         await copy_in(session, *names, platform, all_platforms=all_platforms, with_referrers=referrers)

@@ -82,8 +82,8 @@ def delete(
 
 
 async def _tags(session: Session, name: Reference, *, json: bool) -> None:
-    from client.api import within
-    from client.listing import tags as listed
+    from client.registries.api import within
+    from client.registries.listing import tags as listed
 
     async with session:
         with within(name.name):
@@ -91,9 +91,9 @@ async def _tags(session: Session, name: Reference, *, json: bool) -> None:
 
 
 async def _catalog(session: Session, host: str, *, json: bool) -> None:
-    from client.api import within
-    from client.listing import CATALOG
-    from client.listing import catalog as listed
+    from client.registries.api import within
+    from client.registries.listing import CATALOG
+    from client.registries.listing import catalog as listed
 
     async with session:
         with within(host):
@@ -111,7 +111,7 @@ async def _show(names: AsyncIterator[str], *, json: bool) -> None:
 
 
 async def _referrers(session: Session, name: Reference, artifact_type: str | None, *, json: bool) -> None:
-    from client.referring import of
+    from client.registries.referring import of
 
     async with session:
         found = await of(session, name, artifact_type)
@@ -137,7 +137,7 @@ def _row(found: Descriptor) -> tuple[str, ...]:
 
 
 async def _delete(session: Session, name: Reference) -> None:
-    from client.deleting import delete_in
+    from client.registries.deleting import delete_in
 
     async with session:
         await delete_in(session, name)

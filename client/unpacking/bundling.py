@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.progress import Report, Warned, silent
 from client.unpacking.images import Image, found
 from client.unpacking.runtime import Start, rootless, runtime_config, with_env

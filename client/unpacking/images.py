@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client.cache import Cache, Variant, chosen
+from client.caching.cache import Cache, Variant, chosen
 from client.unpacking.layers import Layer
 from ocispec.errors import CacheError, LayerInvalid
 from ocispec.manifest import ImageConfig

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.progress import Event, Report, Warned, silent
 from client.unpacking.attributes import Omitted
 from client.unpacking.images import Image, found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from tests.client.scripted import ScriptedRegistry, scripted
 
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.display import Style, shown
 from client.progress import Event, Pulled
-from client.pulling import Options, pull_in
-from client.retrying import Patience
+from client.registries.retrying import Patience
 from client.session import Session
-from client.transport import HttpTransport
+from client.transfers.pulling import Options, pull_in
+from client.wire.transport import HttpTransport
 from ocispec.digest import Digest
 from ocispec.reference import Reference
 from tests.client.faulty import FaultyRegistry, Sent, Twist, faulty
 from tests.client.scripted import Image, Reply, Seen
-from tests.client.test_pulling import verify
+from tests.client.transfers.test_pulling import verify
 
 KIB = 1024
 PART = 512 * KIB
@@ -34,14 +34,14 @@ PATH = f"/v2/a/b/blobs/{BIG}"
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether the large layer comes in one stream or in seven parts."""
     for name in ("SMALLEST_PART", "LARGEST_PART"):
-        monkeypatch.setattr(f"client.transfer.{name}", PART if request.param == "parts" else 16 * PART)
+        monkeypatch.setattr(f"client.transfers.transfer.{name}", PART if request.param == "parts" else 16 * PART)
     return str(request.param)
 
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SMALLEST_PART", "LARGEST_PART"):
-        monkeypatch.setattr(f"client.transfer.{name}", PART)
+        monkeypatch.setattr(f"client.transfers.transfer.{name}", PART)
 
 
 @pytest.fixture(autouse=True)

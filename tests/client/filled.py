@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest

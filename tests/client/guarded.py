@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.api import Api
-from client.auth import Access
-from client.credential import Credential
-from client.credentials import Given, Lookup
-from client.exchange import Answer, Request, read
+from client.access.auth import Access
+from client.access.credential import Credential
+from client.access.credentials import Given, Lookup
 from client.hosts.endpoint import Endpoint, Route, Tls
-from client.transport import HttpTransport
+from client.registries.api import Api
+from client.wire.exchange import Answer, Request, read
+from client.wire.transport import HttpTransport
 from ocispec.headers import Scope
 from ocispec.reference import RepositoryName
 from tests.client.scripted import Reply, ScriptedRegistry, Seen, scripted

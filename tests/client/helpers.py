@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.credentials import Credentials
+from client.access.credentials import Credentials
 
 HELPER = """#!{python} -IS
 import json, pathlib, sys

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.cli import app
-from client.pulling import pull
+from client.transfers.pulling import pull
 from tests.client.scripted import Reply, ScriptedRegistry, scripted
-from tests.client.test_pulling import tree, verify
+from tests.client.transfers.test_pulling import tree, verify
 
 COMMAND = (sys.executable, "-m", "client")
 
@@ -177,7 +177,8 @@ async def test_help_loads_nothing_that_a_pull_needs():
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=-1)
     loaded = (await process.communicate())[0].decode().splitlines()[-1].split()
     assert "client.cli" in loaded
-    assert not {"httpx", "httpcore", "asyncio", "rich", "pydantic", "client.pulling", "storage.layout"} & set(loaded)
+    heavy = {"httpx", "httpcore", "asyncio", "rich", "pydantic", "client.transfers.pulling", "storage.layout"}
+    assert not heavy & set(loaded)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.progress import Event, Warned
 from ocispec.errors import (
     ContentTruncated,
@@ -39,8 +39,8 @@ from tests.client.faults import (
 )
 from tests.client.faulty import Sent, faulty, honest, whole
 from tests.client.scripted import Reply, Seen
-from tests.client.test_pulling import verify
 from tests.client.transferring import WRONG, wrongly
+from tests.client.transfers.test_pulling import verify
 from tests.support.tmpfs import tmpfs
 
 # Fixtures, which pytest finds by their names here.
@@ -173,7 +173,7 @@ async def test_a_full_disk_is_one_line_and_leaves_nothing(
         with pytest.raises(StorageFull, match=rf"^{bench.cache.root}: {needed}"):
             await bench.pull()
         # It was room enough when it began.
-        monkeypatch.setattr("client.pulling._check_space", lambda *_: None)
+        monkeypatch.setattr("client.transfers.pulling._check_space", lambda *_: None)
         with pytest.raises(StorageFull) as raised:
             await bench.pull()
         line = rf"{bench.name}: sha256:\w+: {bench.cache.root}[^\n]+: No space left on device"

@@ -13,8 +13,8 @@ from email.utils import format_datetime
 import pytest
 
 from client.progress import Waiting, Warned
-from client.pulling import Options, pull_in
 from client.session import Session
+from client.transfers.pulling import Options, pull_in
 from ocispec.errors import (
     LayerhouseError,
     TooManyRequests,
@@ -36,7 +36,7 @@ from tests.client.faults import (
 )
 from tests.client.faulty import FaultyRegistry, Sent, faulty
 from tests.client.scripted import Reply, Seen
-from tests.client.test_pulling import verify
+from tests.client.transfers.test_pulling import verify
 
 # Fixtures, which pytest finds by their names here.
 __all__ = ["bench", "parts", "quick_records", "way"]

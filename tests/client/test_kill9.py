@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from tests.client.faulty import FaultyRegistry, faulty
 from tests.client.scripted import Image
-from tests.client.test_pulling import recorded, verify
+from tests.client.transfers.test_pulling import recorded, verify
 
 KILLS = int(os.environ.get("LAYERHOUSE_KILLS", "50"))
 SEED = os.environ.get("LAYERHOUSE_SEED") or secrets.token_hex(4)

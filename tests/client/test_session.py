@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from client.exchange import Request
 from client.progress import Event, Waiting, Warned
-from client.retrying import Patience
+from client.registries.retrying import Patience
 from client.session import JOBS, Session
-from client.transport import HttpTransport
+from client.wire.exchange import Request
+from client.wire.transport import HttpTransport
 from ocispec.reference import Reference, Tag
 from tests.client.scripted import Reply, ScriptedRegistry, scripted
 

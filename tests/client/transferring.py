@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from client.api import expect
-from client.exchange import Request
-from client.remote import Body, body_of
-from client.retrying import Patience
-from client.slots import Slots
-from client.transfer import Transfer
-from client.transport import HttpTransport
+from client.registries.api import expect
+from client.registries.remote import Body, body_of
+from client.registries.retrying import Patience
+from client.transfers.slots import Slots
+from client.transfers.transfer import Transfer
+from client.wire.exchange import Request
+from client.wire.transport import HttpTransport
 from ocispec.digest import Digest
 from ocispec.errors import BlobUnknown
 from ocispec.headers import ByteRange

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from backports import zstd
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from ocispec.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from tests.client.archive.making import files_in, image, keep, oci, tar
 from tests.client.test_cli import Ended, run
 

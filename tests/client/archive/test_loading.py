@@ -14,7 +14,7 @@ from backports import zstd
 
 from client.archive import flow
 from client.archive.loading import Loaded, load
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec.digest import Digest
 from ocispec.errors import ArchiveInvalid, DigestMismatch, LayerhouseError, NameInvalid, PathUnknown, StorageFull
 from ocispec.mediatypes import OCI_INDEX, OCI_MANIFEST

@@ -17,7 +17,7 @@ from backports import zstd
 
 from client.archive.loading import load
 from client.archive.saving import save
-from client.cache import Cache, CachedImage
+from client.caching.cache import Cache, CachedImage
 from ocispec.digest import Digest
 from ocispec.mediatypes import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from tests.client.archive.making import Image, blobs_in, described, files_in, image, index_of, keep, keep_index, to_json

@@ -12,7 +12,7 @@ from client.archive.formats import Format
 from client.archive.loading import load
 from client.archive.plain import for_docker
 from client.archive.saving import save
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec import mediatypes
 from ocispec.digest import Digest
 from ocispec.errors import (

@@ -13,7 +13,7 @@ from backports import zstd
 
 from client.archive import sources
 from client.archive.sources import Source
-from client.content import descend
+from client.transfers.content import descend
 from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest

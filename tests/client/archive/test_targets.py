@@ -13,7 +13,7 @@ from client.archive.formats import Format
 from client.archive.loading import load
 from client.archive.saving import save
 from client.archive.writing import TarWriter
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec.errors import (
     ContentTruncated,
     PathUnknown,

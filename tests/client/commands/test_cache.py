@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.cli import app
 from ocispec import mediatypes
 from ocispec.digest import Digest

@@ -11,9 +11,9 @@ import sys
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.cli import app
-from client.pulling import pull
+from client.transfers.pulling import pull
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
 from tests.client.filled import image, index, put, spoil

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client.exchange import Request, read
 from client.hosts.endpoint import Endpoint
-from client.transport import HttpTransport
+from client.wire.exchange import Request, read
+from client.wire.transport import HttpTransport
 from ocispec.errors import ConfigurationError, HostUnreachable
 from ocispec.reference import Reference
 from tests.client.scripted import Reply, ScriptedRegistry, scripted

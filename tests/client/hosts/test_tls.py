@@ -12,11 +12,11 @@ import httpcore
 import pytest
 import truststore
 
-from client.exchange import Request, read
 from client.hosts.endpoint import Tls
 from client.hosts.tls import context
-from client.network import Backend
-from client.transport import HttpTransport
+from client.wire.exchange import Request, read
+from client.wire.network import Backend
+from client.wire.transport import HttpTransport
 from ocispec.errors import ConfigurationError, HostUnreachable
 from ocispec.reference import RepositoryName
 from tests.client.scripted import Reply, scripted, serving

@@ -14,7 +14,7 @@ from typing import Any
 
 from backports import zstd
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from ocispec import mediatypes
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest

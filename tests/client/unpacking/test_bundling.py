@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.progress import Event, Warned
 from client.unpacking.bundling import bundle
 from ocispec.errors import ConfigurationError, LayerInvalid, ManifestInvalid, PlatformUnknown
@@ -230,7 +230,7 @@ async def starts(cache: Cache, tmp_path: Path, runtime: str) -> None:
 
 ROOTLESS = """
 import asyncio, concurrent.futures.thread, os, sys
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.unpacking.bundling import bundle
 os.setgroups([])
 os.setgid(65534)

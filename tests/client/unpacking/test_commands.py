@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.cli import app
 from ocispec.digest import Digest
 from tests.client.unpacking.making import NAME, PACKED, file, image, tar

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from tests.client.unpacking.making import NAME, device, file, folder, image, left, tar, tree
 from tests.support.processes import run
 from tests.support.source import ROOT
 
 AS_NOBODY = """
 import asyncio, concurrent.futures.thread, os, sys
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.unpacking.unpacking import unpack
 os.setgroups([])
 os.setgid(65534)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.unpacking.unpacking import unpack
 from ocispec import mediatypes
 from tests.client.unpacking.making import TIME, device, fifo, file, folder, hard_link, image, symlink, tar, tree

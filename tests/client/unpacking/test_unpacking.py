@@ -17,7 +17,7 @@ from random import Random
 import pytest
 from backports import zstd
 
-from client.cache import Cache
+from client.caching.cache import Cache
 from client.progress import Event, Warned
 from client.unpacking.unpacking import LayerUnpacked, unpack
 from ocispec import mediatypes

@@ -1,0 +1,1 @@
+"""Access to registries: logins, tokens, and the credentials that docker and podman keep."""

@@ -1,0 +1,1 @@
+"""Moving images: pull, push and copy, from resolving a name to the last byte."""
