@@ -15,7 +15,7 @@ at all, and index.json is the old one or the new one.
 Blobs are stored first and their name last, so between the two nothing tells that somebody needs them; and a pull relies
 on blobs that it found. Both do so under `in_use`, and whoever removes blobs does it under `alone`: neither can then see
 a half of the other's work. Other programs take no locks: what skopeo writes here is safe by its age alone
-(`client.care`).
+(`client.caching.care`).
 """
 
 from __future__ import annotations

@@ -90,14 +90,19 @@ def rows(images: Images) -> list[Row]:
 
 
 def measure(job: Job, clients: Iterable[Client], rounds: int) -> dict[str, list[Cost]]:
-    """Returns each client's costs, round by round: A B C, A B C, and so on, after one that does not count."""
+    """Returns each client's costs, round by round: A B C, A B C, and so on.
+
+    Each run follows one of the same client that does not count. Where the host of a virtual machine takes back free memory,
+    a run costs as much as half again when it fills other memory than the one before it freed.
+    """
     taking_part = [client for client in clients if client.name in job.clients]
-    for client in taking_part:
-        _run(job, client)
     costs: dict[str, list[Cost]] = {client.name: [] for client in taking_part}
     for _ in range(rounds):
         for client in taking_part:
-            costs[client.name].append(_run(job, client))
+            _run(job, client)
+            cost = _run(job, client)
+            print(f"{job.name}: {client.name} {cost.wall:.2f} s, {cost.cpu:.2f} CPU s", file=sys.stderr)
+            costs[client.name].append(cost)
     for client in taking_part:
         client.forget()
     return costs
@@ -142,7 +147,6 @@ def _run(job: Job, client: Client) -> Cost:
     cost = client.run(job.words(client))
     if job.image and not client.holds(job.image):
         raise RuntimeError(f"{client.name} ended well, and does not hold what it pulled")
-    print(f"{job.name}: {client.name} {cost.wall:.2f} s, {cost.cpu:.2f} CPU s", file=sys.stderr)
     if job.fresh:
         client.forget()
     return cost
