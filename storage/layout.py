@@ -33,7 +33,7 @@ from storage import blobfolder, durable, locks, partials
 from storage.blobfolder import Stored
 from storage.ingest import Ingest, storage_errors
 from storage.layoutindex import LayoutIndex
-from storage.leftovers import SCRATCH
+from storage.leftovers import SCRATCH, expire
 from storage.threads import finish
 
 MAX_DOCUMENT = 4 * 1024 * 1024
@@ -177,11 +177,12 @@ class ImageLayout:
         """Returns whether a blob was here that was bad."""
         return await finish(partials.quarantine_of(self.root, digest).exists)
 
-    async def purge(self, age: float) -> None:
-        """Removes what crashed processes left in `.ingest` more than `age` seconds ago."""
+    async def purge(self, age: float, partial_age: float) -> None:
+        """Removes what nobody will finish, by its age in seconds: files of crashed processes, and partial downloads."""
         # Another process may purge at the same time, and be first.
         with contextlib.suppress(PathUnknown):
             await finish(_explained, self._scratch, durable.purge, self._scratch, age)
+        await finish(expire, self.root, partial_age)
 
     def _holds(self, wanted: Descriptor) -> bool:
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ def remove(leftover: Leftover) -> bool:
             return _remove_partial(leftover.path)
         durable.remove(leftover.path)
         return True
+
+
+def expire(root: Path, age: float) -> None:
+    """Removes partial downloads that got nothing for `age` seconds and that nobody holds; raises StorageError."""
+    oldest = time.time() - age
+    for path in _below(root / partials.FOLDER, 2):
+        for each in _measured(Kind.PARTIAL, path):
+            if each.modified < oldest:
+                remove(each)
 
 
 def held(leftover: Leftover) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.caching.cache import Cache
+from client.caching.care import PARTIALS_FOR
 from client.progress import LayerDone, Pulled, Report, Resolved
 from client.registries.foreign import ForeignSource
 from client.session import Session, entered
@@ -122,7 +123,7 @@ async def resolve(
 async def pull_in(session: Session, cache: Cache, reference: Reference, options: Options, report: Report) -> Pulled:
     """Pulls within a session, so that several images share its connections; see `pull`."""
     remote, layout = session.remote(reference), cache.layout
-    await layout.purge(_LEFT_BY_A_CRASH)
+    await layout.purge(_LEFT_BY_A_CRASH, PARTIALS_FOR)
     plan = await _plan(reference, CachedSource(reference, layout, remote), options)
     report(Resolved(reference, plan.root.descriptor.digest, plan.platform, len(plan.layers), plan.size))
     async with layout.in_use():

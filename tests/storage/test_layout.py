@@ -23,6 +23,7 @@ from ocispec.digest import Digest
 from ocispec.errors import DigestMismatch, PathUnknown, StorageError
 from ocispec.platform import Platform
 from storage.layout import ImageLayout
+from storage.partials import Partials, folder_of
 
 
 @pytest.fixture
@@ -437,9 +438,9 @@ async def test_purge_removes_only_what_a_crash_left_long_ago(layout: ImageLayout
     (scratch / "old").write_bytes(b"")
     (scratch / "new").write_bytes(b"")
     os.utime(scratch / "old", (time.time() - 7200, time.time() - 7200))
-    await layout.purge(3600)
+    await layout.purge(3600, 3600)
     assert [each.name for each in scratch.iterdir()] == ["new"]
-    await ImageLayout(layout.root / "nowhere").purge(0)
+    await ImageLayout(layout.root / "nowhere").purge(0, 0)
 
 
 @pytest.mark.peer("skopeo")
@@ -476,3 +477,16 @@ async def sparse_index(layout: ImageLayout, architecture: str) -> Descriptor:
     ).encode()
     await layout.add(Digest.of(index), index)
     return Descriptor(mediatypes.OCI_INDEX, Digest.of(index), len(index))
+
+
+async def test_partial_downloads_expire_unless_somebody_holds_them(layout: ImageLayout):
+    kept, held, old = (Digest.of(each) for each in (b"kept", b"held", b"old"))
+    async with Partials(layout.root).opened(held, 9):
+        for digest in (kept, old):
+            async with Partials(layout.root).opened(digest, 9):
+                pass
+        for digest in (held, old):
+            for path in (folder_of(layout.root, digest), *folder_of(layout.root, digest).iterdir()):
+                os.utime(path, (1, 1))
+        await layout.purge(0, 3600)
+        assert [folder_of(layout.root, each).exists() for each in (kept, held, old)] == [True, True, False]
