@@ -10,10 +10,14 @@ import os
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 ATTEMPTS = 16
+# Linux makes the page cache's folios as large as one write is, and large ones cost several times as much where free
+# memory is short of large blocks (docs/performance.md).
+WRITE = 256 * 1024
 _REMEMBERED = 16_384
 
 
@@ -96,6 +100,13 @@ def write(target: Path, data: bytes, scratch: Path, folders: DurableFolders) -> 
         move(temporary, target, folders)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_all(write: Callable[[memoryview], int], data: bytes | bytearray | memoryview) -> None:
+    """Gives all of `data` to `write`, which tells how much it took, at most `WRITE` bytes at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[write(rest[:WRITE]) :]
 
 
 def purge(scratch: Path, age: float) -> None:

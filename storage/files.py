@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -250,16 +251,14 @@ class FileAppender:
             yield piece
 
     def _write(self, data: memoryview, running: Hash | None) -> None:
-        written = 0
         try:
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
+            durable.write_all(partial(os.write, self._fd), data)
         except OSError as error:
             self._truncate(self.size)
             raise _storage_error(self._path, error) from error
         if running:
             running.update(data)
-        self.size += written
+        self.size += len(data)
 
     def _truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

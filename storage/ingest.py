@@ -98,9 +98,7 @@ class Ingest:
         with storage_errors(self._target):
             for piece in pieces:
                 self._verifier.update(piece)
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                durable.write_all(self._file.write, piece)
 
     def _commit(self, pieces: list[bytes]) -> None:
         self._absorb(pieces)

@@ -76,11 +76,16 @@ class Partial:
 
     def write(self, data: memoryview, offset: int) -> None:
         """Writes bytes at their place, in a worker thread; raises StorageFull, StorageError."""
+        at = offset
+
+        def put(piece: memoryview) -> int:
+            nonlocal at
+            count = os.pwrite(self._fd, piece, at)
+            at += count
+            return count
+
         with storage_errors(self._folder):
-            rest, at = data, offset
-            while rest:
-                count = os.pwrite(self._fd, rest, at)
-                rest, at = rest[count:], at + count
+            durable.write_all(put, data)
         with self._changing:
             self._extents.add(offset, offset + len(data))
         self._hash(data, offset)
