@@ -92,8 +92,8 @@ def rows(images: Images) -> list[Row]:
 def measure(job: Job, clients: Iterable[Client], rounds: int) -> dict[str, list[Cost]]:
     """Returns each client's costs, round by round: A B C, A B C, and so on.
 
-    Each run follows one of the same client that does not count. Where the host of a virtual machine takes back free memory,
-    a run costs as much as half again when it fills other memory than the one before it freed.
+    Each run follows one of the same client that does not count: where the host of a virtual machine takes back free
+    memory, a run that fills other memory than the one before it freed may cost twice as much.
     """
     taking_part = [client for client in clients if client.name in job.clients]
     costs: dict[str, list[Cost]] = {client.name: [] for client in taking_part}
