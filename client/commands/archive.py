@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.archive.formats import Format, checked
-from client.commands.common import CacheFolder, PlatformOption, cache_at, end, parsed, platform_of, run, usage
+from client.commands.common import KEPT, CacheFolder, PlatformOption, cache_at, end, parsed, platform_of, run, usage
 
 if TYPE_CHECKING:
     from client.caching.cache import Cache
@@ -45,7 +45,7 @@ def save(
     usage(lambda: checked(format, stream=isinstance(target, int), platform=bool(platform), all_platforms=all_platforms))
     if target == 1 and os.isatty(1):
         end("an archive is not written to a terminal: give a file with -o, or a pipe", 2)
-    run(lambda: _save(cache_at(cache), names, target, format, wanted, all_platforms=all_platforms))
+    run(lambda: _save(cache_at(cache), names, target, format, wanted, all_platforms=all_platforms), left=KEPT)
 
 
 @app.command()
@@ -70,7 +70,7 @@ def load(
     source = _place(input, 0)
     if source == 0 and os.isatty(0):
         end("an archive is not read from a terminal: give a file with -i, or a pipe", 2)
-    run(lambda: _load(cache_at(cache), source, given))
+    run(lambda: _load(cache_at(cache), source, given), left=KEPT)
 
 
 def _place(given: Path, standard: int) -> Path | int:

@@ -11,6 +11,7 @@ import typer
 
 from client.commands.cache import dump
 from client.commands.common import (
+    KEPT,
     CacheFolder,
     Insecure,
     Json,
@@ -85,7 +86,7 @@ def prune(
     from client.wording import seconds
 
     age = usage(lambda: seconds(older))
-    run(lambda: _prune(cache_at(cache), age, everything=everything, dry_run=dry_run, json=json))
+    run(lambda: _prune(cache_at(cache), age, everything=everything, dry_run=dry_run, json=json), left=KEPT)
 
 
 @app.command()
@@ -109,7 +110,7 @@ def verify(
     after --repair.
     """
     session = opened(plain_http=plain_http, insecure=insecure, mirrors=mirror)
-    if run(lambda: _verify(session, cache_at(cache), references, repair=repair, json=json)):
+    if run(lambda: _verify(session, cache_at(cache), references, repair=repair, json=json), left=KEPT):
         raise typer.Exit(1)
 
 

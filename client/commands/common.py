@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What an interrupted command leaves of the cache.
+KEPT = "what is whole in the cache stays"
+
 # Everything else is imported where it is used: `--help` has to answer at once.
 # ruff: noqa: PLC0415
 
@@ -115,8 +118,8 @@ def usage(parse: Callable[[], T]) -> T:
         end(error.message, 2)
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs a command's work: an error is one line and status 1, Ctrl-C is status 130."""
+def run(work: Callable[[], Coroutine[Any, Any, T]], *, left: str = "") -> T:
+    """Runs a command's work: an error is one line and status 1, Ctrl-C is status 130 and tells what is `left`."""
     import asyncio
 
     from ocispec.errors import LayerhouseError
@@ -126,7 +129,7 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except LayerhouseError as error:
         end(error.message, 1)
     except KeyboardInterrupt:
-        end("interrupted; what is whole in the cache stays", 130)
+        end(f"interrupted; {left}" if left else "interrupted", 130)
 
 
 def end(message: str, status: int) -> NoReturn:

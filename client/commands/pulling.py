@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.commands.common import (
+    KEPT,
     CacheFolder,
     Insecure,
     Jobs,
@@ -91,7 +92,7 @@ def pull(
         options = Options(on, all_platforms, foreign)
         await _pull(session, names, options, cache_at(cache), _style(quiet=quiet, json=json))
 
-    run(work)
+    run(work, left=KEPT)
 
 
 async def _pull(session: Session, names: list[Reference], options: Options, cache: Cache, style: Style) -> None:

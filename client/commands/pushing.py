@@ -77,7 +77,7 @@ def push(
             session.report = report
             await _push(session, cache_at(cache), source, goal, Wanted(wanted, all_platforms))
 
-    run(work)
+    run(work, left="the tag is as it was")
 
 
 @app.command()
@@ -118,7 +118,7 @@ def copy(
             session.report = report
             await _copy(session, names, wanted, all_platforms=all_platforms, referrers=referrers)
 
-    run(work)
+    run(work, left="the tag is as it was")
 
 
 async def _push(session: Session, cache: Cache, source: str, target: Reference | None, wanted: Wanted) -> None:

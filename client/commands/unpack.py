@@ -42,7 +42,7 @@ def unpack(
         await cached(place, reference)
         _tell(await write(place, reference, folder, platform=wanted, report=_warn))
 
-    run(work)
+    run(work, left="nothing is left of it")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def bundle(
         _tell(done.unpacked)
         typer.echo(f"starts {one_line(shlex.join(done.args))}")
 
-    run(work)
+    run(work, left="nothing is left of it")
 
 
 def _warn(event: Event) -> None:
