@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from ocispec.errors import ArchiveInvalid
+from client.pax import records
+from ocispec.errors import ArchiveInvalid, GrammarError
 
 BLOCK = tarfile.BLOCKSIZE
 # A name and a link's target have to fit, no more is of use here.
@@ -110,18 +111,13 @@ def _names(kind: bytes, body: bytes) -> dict[str, str]:
 
 
 def _records(body: bytes) -> Iterator[tuple[str, str]]:
-    """Yields what concerns us of `length SP keyword=value LF` (POSIX.1-2001, "pax Extended Header")."""
-    start = 0
-    while start < len(body):
-        space = body.find(b" ", start, start + 20)
-        digits = body[start:space] if space > 0 else b""
-        end = start + int(digits) if digits.isdigit() else 0
-        keyword, equals, value = body[space + 1 : end - 1].partition(b"=")
-        if not (space < end <= len(body) and equals and body[end - 1 : end] == b"\n"):
-            raise ArchiveInvalid("an extended header breaks the grammar of pax")
-        if keyword in (b"path", b"linkpath", b"size"):
-            yield keyword.decode(), _text(value)
-        start = end
+    """Yields the records that concern us."""
+    try:
+        for keyword, value in records(body):
+            if keyword in (b"path", b"linkpath", b"size"):
+                yield keyword.decode(), _text(value)
+    except GrammarError as error:
+        raise ArchiveInvalid(error.message) from error
 
 
 def _entry(info: tarfile.TarInfo, names: dict[str, str]) -> Entry:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NoReturn
 
+from client.pax import records
 from client.unpacking.source import Source
-from ocispec.errors import LayerInvalid
+from ocispec.errors import GrammarError, LayerInvalid
 
 BLOCK = 512
 # Room for a name and a link's target of the longest kind, and for all attributes that Linux gives a file (64 KiB).
@@ -142,18 +143,11 @@ def _extended(source: Source, size: int) -> bytes:
 
 
 def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the records `length SP keyword=value LF` that say something (POSIX.1-2001, "pax Extended Header")."""
-    start = 0
-    while start < len(body):
-        space = body.find(b" ", start, start + 20)
-        digits = body[start:space] if space > 0 else b""
-        end = start + int(digits) if digits.isdigit() else 0
-        keyword, equals, value = body[space + 1 : end - 1].partition(b"=")
-        if not (space < end <= len(body) and body[end - 1 : end] == b"\n" and keyword and equals):
-            raise LayerInvalid("an extended header breaks the grammar of pax")
-        if value:
-            yield keyword, value
-        start = end
+    """Yields the records that say something."""
+    try:
+        yield from ((keyword, value) for keyword, value in records(body) if value)
+    except GrammarError as error:
+        raise LayerInvalid(error.message) from error
 
 
 def _entry(block: bytes, pax: dict[bytes, bytes], long: dict[bytes, bytes]) -> Entry:
