@@ -80,6 +80,23 @@ async def test_images_come_side_by_side_and_are_told_in_the_order_in_which_they_
     assert await pulling == Ended(0, "".join(f"{each}\n" for each in (slow.digest, *digests)), "")
 
 
+async def test_a_locked_pull_brings_what_was_locked_whatever_the_tag_says_now(
+    registry: ScriptedRegistry, cache: Cache, tmp_path: Path
+):
+    names, lock = [f"{registry.host}/a/b:{tag}" for tag in "12"], tmp_path / "images.lock"
+    first, second = (registry.publish("a/b", tag, [tag.encode()]).digest for tag in "12")
+    assert (await run("lock", str(lock), *names)).status == 0
+    registry.publish("a/b", "1", [b"moved"])
+    words = ("pull", "-q", "--cache", str(cache.root), "--locked", str(lock))
+    assert await run(*words) == Ended(0, f"{first}\n{second}\n", "")
+    assert await run(*words, names[1]) == Ended(0, f"{second}\n", "")
+    other = await run(*words, f"{registry.host}/a/b:3")
+    assert (other.status, other.out) == (2, "")
+    assert other.err.startswith(f"pullclient: {lock} does not lock {registry.host}/a/b:3: pullclient lock ")
+    lock.write_text("a b c\n")
+    assert (await run(*words)).err.startswith(f"pullclient: {lock}:1: ")
+
+
 async def test_json_prints_one_object_per_line(registry: ScriptedRegistry, cache: Cache):
     digest, _ = registry.publish_index("a/b", "1", {"amd64": [b"x"], "arm64": [b"y"]})
     words = ("--json", "--platform", "linux/arm64", "--jobs", "1", "--cache", str(cache.root))
