@@ -39,11 +39,13 @@ class Grant:
         authorization: the value of the header.
         wish: what it was asked for, and by whom.
         until: when it ends, on the monotonic clock.
+        asked: when the login began, on the same clock.
     """
 
     authorization: str = field(repr=False)
     wish: Wish
     until: float = float("inf")
+    asked: float = field(default_factory=time.monotonic)
 
     @property
     def good(self) -> bool:
@@ -81,6 +83,11 @@ class Access:
         """Returns what the last login gave: one by password, which is good for all of the repository, or a token."""
         found = (self._held.get(_key(endpoint, each)) for each in (None, scopes))
         return next((held.grant for held in found if held and held.grant), None)
+
+    def asked(self, endpoint: Endpoint, scopes: tuple[Scope, ...]) -> float:
+        """Returns when the last login began, on the monotonic clock."""
+        grant = self.grant(endpoint, scopes)
+        return grant.asked if grant else float("inf")
 
     def refusal(self, endpoint: Endpoint, scopes: tuple[Scope, ...]) -> Unauthorized:
         """Returns the error for a registry that refuses what `renew` just gave for it."""
@@ -158,7 +165,7 @@ class Access:
             wish = await self._withheld(wish, endpoint.api, realm(challenge))
         asked = time.monotonic()
         token = await _run(bearer(challenge, wish), exchange)
-        return Grant(f"Bearer {token.text}", wish, asked + token.life)
+        return Grant(f"Bearer {token.text}", wish, asked + token.life, asked)
 
     async def _withheld(self, wish: Wish, api: str, server: str) -> Wish:
         """Takes the credential out of a login at a server that must not have it."""

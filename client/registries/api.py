@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -109,11 +110,17 @@ class Api:
             if not (challenge and self._refused(response)):
                 yield response
                 return
-        granted = await self._access.renew(self.endpoint, scopes, granted, [challenge], self._exchange)
-        async with self.open(_authorized(request, granted)) as response:
-            if self._refused(response):
+        for tries_left in (1, 0):
+            began = time.monotonic()
+            granted = await self._access.renew(self.endpoint, scopes, granted, [challenge], self._exchange)
+            own = self._access.asked(self.endpoint, scopes) >= began
+            async with self.open(_authorized(request, granted)) as response:
+                if not self._refused(response):
+                    yield response
+                    return
+            # What another request was given may have ended since; what this one asked for itself has not.
+            if own or not tries_left:
                 raise self._access.refusal(self.endpoint, scopes)
-            yield response
 
     def _refused(self, response: Response) -> bool:
         # What another host answers, where a redirect led, asks for no access to this one.
