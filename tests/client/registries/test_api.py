@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -25,7 +27,7 @@ from ocispec.errors import (
     UnknownError,
 )
 from ocispec.reference import RepositoryName
-from tests.client.scripted import Reply, ScriptedRegistry, scripted
+from tests.client.scripted import Reply, ScriptedRegistry, Seen, scripted
 
 REPOSITORY = RepositoryName("a/b")
 
@@ -206,3 +208,32 @@ def test_an_origin_is_scheme_host_and_port():
 async def test_an_upload_that_leads_nowhere_is_the_registrys_fault(registry: ScriptedRegistry, session: Session):
     with pytest.raises(ResponseInvalid, match=r"^'http://\[::1/x' is no address"):
         await status(at(session, registry.host), "PUT", "http://[::1/x", content=b"")
+
+
+async def test_a_token_that_another_request_asked_for_and_that_ended_since_is_asked_for_anew(
+    registry: ScriptedRegistry, session: Session
+):
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/token",service="s"'}
+    other_sent, login_began = asyncio.Event(), asyncio.Event()
+    tokens = iter(("t0", "t1"))
+
+    def give(_: Seen) -> Reply:
+        login_began.set()
+        return Reply(200, json.dumps({"token": next(tokens)}).encode(), wait=other_sent.wait)
+
+    def first(seen: Seen) -> Reply:
+        good = seen.headers.get("authorization") == "Bearer t0"
+        return Reply(200) if good else Reply(401, headers=challenge)
+
+    def other(seen: Seen) -> Reply:
+        other_sent.set()
+        good = seen.headers.get("authorization") == "Bearer t1"
+        return Reply(200) if good else Reply(401, headers=challenge)
+
+    registry.behaviours |= {"/token": give, "/v2/first": first, "/v2/other": other}
+    api = at(session, registry.host)
+    waiting = asyncio.create_task(status(api, "GET", "first"))
+    await login_began.wait()
+    assert (await status(api, "GET", "other"), await waiting) == (200, 200)
+    sent = [each.headers.get("authorization") for each in registry.seen if each.path == "/v2/other"]
+    assert sent == [None, "Bearer t0", "Bearer t1"]
