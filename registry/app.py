@@ -8,15 +8,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ocispec.errors import StorageError
 from registry import logs
 from registry.api import errors, lists, manifests, uploads
+from registry.api.guard import guard
 from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
-from registry.config import Settings, UploadPurging
+from registry.config import Settings
+from registry.config.storage import UploadPurging
+from registry.events import Events
 from storage.engine import Engine
 from storage.files import FilesEngine
 from storage.store import Store
@@ -30,13 +33,19 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     Every path ends in the same envelope of errors.
     """
     store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
-    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=_lifespan(settings, engine, store))
-    app.state.settings, app.state.store = settings, store
+    events = Events()
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(settings, engine, store),
+        dependencies=[Depends(guard)],
+    )
+    app.state.settings, app.state.store, app.state.events = settings, store, events
     routers = [each.router for each in (lists, uploads, manifests)]
     for each in routers:
         app.include_router(each)
     errors.add_handlers(app, routers)
-    return RequestMiddleware(PullEndpoints(app, store))
+    return RequestMiddleware(PullEndpoints(app, store, events))
 
 
 def worker() -> ASGIApp:

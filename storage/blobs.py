@@ -31,12 +31,14 @@ class HostedBlobs:
     async def open(self, digest: Digest) -> Content:
         return await self._found(digest, self._engine.open)
 
-    async def mount(self, digest: Digest, source: RepositoryName | None) -> bool:
+    async def mount(
+        self, digest: Digest, source: RepositoryName | None, readable: Callable[[RepositoryName], bool]
+    ) -> bool:
         if source is not None:
-            return await self._take(digest, source)
+            return readable(source) and await self._take(digest, source)
         searched = 0
         async for each in repositories(self._engine, holding=paths.LAYERS):
-            if await self._take(digest, each):
+            if readable(each) and await self._take(digest, each):
                 return True
             searched += 1
             if searched == MOUNT_SEARCH:

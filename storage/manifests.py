@@ -93,7 +93,7 @@ class HostedManifests:
 
     async def put(
         self, reference: Tag | Digest, raw: bytes, media_type: str | None, tags: Sequence[Tag] = ()
-    ) -> tuple[Digest, Digest | None]:
+    ) -> tuple[StoredManifest, Digest | None]:
         if len(raw) > MAX_MANIFEST:
             raise ManifestTooLarge(f"manifest of {len(raw)} bytes: at most {MAX_MANIFEST} are accepted")
         digest = await asyncio.to_thread(_digest, reference, raw)
@@ -107,8 +107,9 @@ class HostedManifests:
         await links.write(self._engine, paths.revision_link(self._name, digest), digest)
         for tag in tags if isinstance(reference, Digest) else (reference, *tags):
             await self._tags.point(tag, digest)
-        self._cache.put(StoredManifest(digest, manifest.media_type, raw))
-        return digest, manifest.subject.digest if manifest.subject else None
+        stored = StoredManifest(digest, manifest.media_type, raw)
+        self._cache.put(stored)
+        return stored, manifest.subject.digest if manifest.subject else None
 
     async def delete(self, digest: Digest) -> None:
         if await links.read(self._engine, paths.revision_link(self._name, digest)) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -44,8 +44,16 @@ class Blobs(Protocol):
     async def open(self, digest: Digest) -> Content:
         """Opens a blob, which the caller closes; raises BlobUnknown."""
 
-    async def mount(self, digest: Digest, source: RepositoryName | None) -> bool:
-        """Takes a blob over from `source`, or from wherever it is; False where it is not to be had there."""
+    async def mount(
+        self, digest: Digest, source: RepositoryName | None, readable: Callable[[RepositoryName], bool]
+    ) -> bool:
+        """Takes a blob over from `source`, or from wherever it is; False where it is not to be had there.
+
+        Args:
+            digest: of the blob.
+            source: None looks into every repository.
+            readable: whether the caller may read a repository; no other one counts as a source (CVE-2024-39897).
+        """
 
     async def delete(self, digest: Digest) -> None:
         """Forgets the blob in this repository; raises BlobUnknown."""
@@ -57,8 +65,8 @@ class Manifests(Protocol):
 
     async def put(
         self, reference: Tag | Digest, raw: bytes, media_type: str | None, tags: Sequence[Tag] = ()
-    ) -> tuple[Digest, Digest | None]:
-        """Stores a manifest under its digest, and under its tags; returns its digest and its subject's.
+    ) -> tuple[StoredManifest, Digest | None]:
+        """Stores a manifest under its digest, and under its tags; returns what is stored and its subject's digest.
 
         Raises:
             ManifestInvalid, ManifestTooLarge, DigestInvalid: refused, nothing is kept.

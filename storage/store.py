@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from ocispec.reference import RepositoryName
@@ -54,11 +55,14 @@ class Store:
             name, blobs, manifests, tags, referrers, HostedUploads(self._engine, name, blobs, self._hashes)
         )
 
-    async def catalog(self, after: str, limit: int) -> Page:
-        """Names of the repositories behind `after`, in lexical order."""
+    async def catalog(
+        self, after: str, limit: int, shown: Callable[[RepositoryName], bool] = lambda _name: True
+    ) -> Page:
+        """Names of the repositories behind `after`, in lexical order, that `shown` lets the caller see."""
         found: list[str] = []
         async for name in repositories(self._engine, after):
-            found.append(name)
+            if shown(name):
+                found.append(name)
             if len(found) > limit:
                 break
         return Page.of(found, limit)

@@ -18,13 +18,23 @@ MODULES = modules()
 HOMES = {
     "fastapi": ["registry/app.py", "registry/api/*", "registry/ui/*"],
     "starlette": ["registry/app.py", "registry/api/*", "registry/ui/*"],
-    "httpx": ["client/wire/transport.py", "client/wire/network.py", "client/wire/connection.py"],
+    "httpx": [
+        "client/wire/transport.py",
+        "client/wire/network.py",
+        "client/wire/connection.py",
+        "registry/outgoing.py",
+    ],
     "httpcore": ["client/wire/transport.py", "client/wire/network.py", "client/wire/connection.py"],
     "uvicorn": ["registry/server.py", "registry/protocol.py", "registry/exchange.py"],
+    "structlog": ["registry/logs.py", "registry/logging/*"],
+    "prometheus_client": ["registry/metrics.py"],
+    "bcrypt": ["registry/auth/*"],
+    "jwt": ["registry/auth/*"],
+    "cryptography": ["registry/auth/*", "registry/tls.py"],
     "obstore": ["storage/s3.py"],
 }
 # The modules whose work is to write on a terminal.
-SPEAKING = ["*/cli.py", "client/commands/*.py", "*/demo.py", "*/progress.py", "*/display.py"]
+SPEAKING = ["*/cli.py", "*/commands/*.py", "*/demo.py", "*/progress.py", "*/display.py"]
 
 FUNCTION_LINES, FILE_LINES = 40, 350
 

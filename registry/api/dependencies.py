@@ -7,10 +7,12 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Request
 
-from ocispec.errors import PageSizeInvalid, Unsupported
+from ocispec.errors import PageSizeInvalid
 from ocispec.headers import Link
 from ocispec.reference import RepositoryName
+from registry.api.urls import location
 from registry.config import Settings
+from registry.events import Events
 from storage.repository import Page, Repository
 from storage.store import Store
 
@@ -28,18 +30,18 @@ async def settings(request: Request) -> Settings:
     return found
 
 
+async def events(request: Request) -> Events:
+    found: Events = request.app.state.events
+    return found
+
+
 TheStore = Annotated[Store, Depends(store)]
 TheSettings = Annotated[Settings, Depends(settings)]
+TheEvents = Annotated[Events, Depends(events)]
 
 
 async def repository(name: str, store: TheStore) -> Repository:
     return store.repository(RepositoryName.parse(name))
-
-
-async def may_delete(settings: TheSettings) -> None:
-    """The one guard of every deletion (CVE-2026-41888)."""
-    if not settings.storage.delete.enabled:
-        raise Unsupported("deletes are disabled: set storage.delete.enabled")
 
 
 TheRepository = Annotated[Repository, Depends(repository)]
@@ -58,9 +60,9 @@ def limited(n: str | None, most: int) -> int:
     return min(int(n.lstrip("0")[:19] or "0"), most)
 
 
-def next_page(path: str, page: Page, n: int) -> dict[str, str]:
+def next_page(request: Request, path: str, page: Page, n: int) -> dict[str, str]:
     """Returns the `Link` header to what follows, where something does (RFC 8288)."""
     if not page.more or not page.entries:
         return {}
-    target = f"{path}?{urlencode({'n': n, 'last': page.entries[-1]})}"
+    target = f"{location(request, path)}?{urlencode({'n': n, 'last': page.entries[-1]})}"
     return {"Link": str(Link(target, {"rel": "next"}))}

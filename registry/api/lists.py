@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ocispec import mediatypes
 from ocispec.digest import Digest
+from registry import context
 from registry.api.dependencies import READ, TheRepository, TheSettings, TheStore, limited, next_page
+from registry.auth.caller import Action
 
 router = APIRouter()
 
@@ -20,20 +22,25 @@ async def base() -> JSONResponse:
 
 
 @router.api_route("/v2/_catalog", methods=READ)
-async def catalog(store: TheStore, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
+async def catalog(
+    request: Request, store: TheStore, settings: TheSettings, n: str | None = None, last: str = ""
+) -> JSONResponse:
     """Distribution's catalogue: names of all repositories, in lexical order."""
     most = limited(n, settings.catalog.maxentries)
-    page = await store.catalog(last, most)
-    return JSONResponse({"repositories": page.entries}, headers=next_page("/v2/_catalog", page, most))
+    caller = context.caller(request.scope)
+    page = await store.catalog(last, most, shown=lambda name: caller.may(Action.PULL, name))
+    return JSONResponse({"repositories": page.entries}, headers=next_page(request, "/v2/_catalog", page, most))
 
 
 @router.api_route("/v2/{name:path}/tags/list", methods=READ)
-async def tags(repository: TheRepository, settings: TheSettings, n: str | None = None, last: str = "") -> JSONResponse:
+async def tags(
+    request: Request, repository: TheRepository, settings: TheSettings, n: str | None = None, last: str = ""
+) -> JSONResponse:
     """end-8a, end-8b: tags in lexical order."""
     most = limited(n, settings.tags.maxtags)
     page = await repository.tags.page(last, most)
     path = f"/v2/{repository.name}/tags/list"
-    return JSONResponse({"name": repository.name, "tags": page.entries}, headers=next_page(path, page, most))
+    return JSONResponse({"name": repository.name, "tags": page.entries}, headers=next_page(request, path, page, most))
 
 
 @router.api_route("/v2/{name:path}/referrers/{digest}", methods=READ)

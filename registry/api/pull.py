@@ -21,6 +21,7 @@ from ocispec.headers import ByteRange, ContentRange
 from ocispec.manifest import Manifest
 from ocispec.platform import Platform, best
 from ocispec.reference import RepositoryName, Tag, parse_tag_or_digest
+from registry.events import Events, Target, What
 from storage.engine import Content
 from storage.repository import Repository, StoredManifest
 from storage.store import Store
@@ -60,9 +61,10 @@ class _Request:
 class PullEndpoints:
     """Answers GET and HEAD of manifests and blobs; hands everything else on."""
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
+    def __init__(self, app: ASGIApp, store: Store, events: Events) -> None:
         self._app = app
         self._store = store
+        self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match = scope["type"] == "http" and scope["method"] in METHODS and PATH.fullmatch(scope["path"])
@@ -71,11 +73,14 @@ class PullEndpoints:
             return
         name, kind, reference = match.groups()
         repository = self._store.repository(RepositoryName.parse(name))
-        endpoint: Callable[[_Request, Repository, str], Awaitable[None]] = _blob if kind == "blobs" else _manifest
-        await endpoint(_Request(scope, send), repository, reference)
+        endpoint: Callable[[_Request, Repository, str], Awaitable[Target | None]]
+        endpoint = _blob if kind == "blobs" else _manifest
+        target = await endpoint(_Request(scope, send), repository, reference)
+        if target and self._events.wanted:
+            await self._events.tell(What.PULL, scope, target)
 
 
-async def _manifest(request: _Request, repository: Repository, reference: str) -> None:
+async def _manifest(request: _Request, repository: Repository, reference: str) -> Target | None:
     """end-3: a manifest by tag or digest."""
     wanted = parse_tag_or_digest(reference)
     stored = await repository.manifests.get(wanted)
@@ -87,27 +92,30 @@ async def _manifest(request: _Request, repository: Repository, reference: str) -
         headers.append((b"vary", b"accept"))
     if _is_known(request, stored.digest):
         await request.answer(304, headers)
-        return
+        return None
     headers += (b"content-type", stored.media_type.encode()), (b"content-length", b"%d" % len(stored.raw))
     await request.answer(200, headers, b"" if request.is_head else stored.raw)
+    return Target(repository.name, stored.digest, wanted if isinstance(wanted, Tag) else None, stored)
 
 
-async def _blob(request: _Request, repository: Repository, reference: str) -> None:
+async def _blob(request: _Request, repository: Repository, reference: str) -> Target | None:
     """end-2: a blob, whole or a range of it."""
     digest = Digest.parse(reference)
     headers = [*_identity(digest), _FOREVER, _RANGES, (b"content-type", mediatypes.OCTET_STREAM.encode())]
     if _is_known(request, digest):
         await repository.blobs.size(digest)
         await request.answer(304, headers)
-    elif request.is_head:
+        return None
+    if request.is_head:
         size = await repository.blobs.size(digest)
         await request.answer(200, [*headers, (b"content-length", b"%d" % size)])
-    else:
-        content = await repository.blobs.open(digest)
-        try:
-            await _send_content(request, content, digest, headers)
-        finally:
-            await content.close()
+        return Target(repository.name, digest, size=size)
+    content = await repository.blobs.open(digest)
+    try:
+        await _send_content(request, content, digest, headers)
+    finally:
+        await content.close()
+    return Target(repository.name, digest, size=content.size)
 
 
 async def _send_content(request: _Request, content: Content, digest: Digest, headers: Headers) -> None:

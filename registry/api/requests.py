@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ocispec.errors import RegistryError, UnknownError
+from registry import context
 from registry.api.errors import render
 from registry.logs import AccessLog
 
@@ -36,6 +37,7 @@ class RequestMiddleware:
             self._access.flush()
             return
         exchange = _Exchange(scope, send, f"{self._prefix}-{next(self._numbers):x}")
+        context.set_request_id(scope, exchange.id)
         try:
             await self._app(scope, receive, exchange.send)
         except RegistryError as error:

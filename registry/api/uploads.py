@@ -1,7 +1,4 @@
-"""Pushing blobs (end-4, end-5, end-6, end-11, end-13, end-14), and forgetting them (end-10).
-
-`Location` is relative: it holds behind every proxy (RFC 9110, section 10.2.2).
-"""
+"""Pushing blobs (end-4, end-5, end-6, end-11, end-13, end-14), and forgetting them (end-10)."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from ocispec.digest import CANONICAL, Digest, new_hash
 from ocispec.errors import (
@@ -23,7 +20,12 @@ from ocispec.errors import (
 )
 from ocispec.headers import ChunkRange
 from ocispec.reference import RepositoryName
-from registry.api.dependencies import READ, TheRepository, may_delete
+from registry import context
+from registry.api.dependencies import READ, TheEvents, TheRepository
+from registry.api.guard import UPLOADS
+from registry.api.urls import location
+from registry.auth.caller import Action
+from registry.events import Target, What
 from storage.repository import Repository
 
 router = APIRouter()
@@ -35,6 +37,7 @@ _UPLOAD = f"{_UPLOADS}/{{upload_id}}"
 @router.post(f"{_UPLOADS}/")
 async def begin(
     repository: TheRepository,
+    events: TheEvents,
     request: Request,
     *,
     digest: str | None = None,
@@ -44,58 +47,66 @@ async def begin(
 ) -> Response:
     """end-4a: begins an upload; end-4b: takes the whole blob; end-4c: hashed as asked; end-11: mounts."""
     if mount is not None:
-        wanted = Digest.parse(mount)
-        if await repository.blobs.mount(wanted, RepositoryName.parse(source) if source is not None else None):
-            return _created(repository, wanted)
+        wanted, origin = Digest.parse(mount), RepositoryName.parse(source) if source is not None else None
+        caller = context.caller(request.scope)
+        if await repository.blobs.mount(wanted, origin, lambda name: caller.may(Action.PULL, name)):
+            await events.tell(What.MOUNT, request.scope, Target(repository.name, wanted, source=origin))
+            return _created(request, repository, wanted)
     new_hash(algorithm)
     if digest is None:
-        return _accepted(repository, await repository.uploads.begin(algorithm), 0)
+        return _accepted(request, repository, await repository.uploads.begin(algorithm), 0)
     whole = Digest.parse(digest)
     await _commit_at_once(repository, whole, request)
-    return _created(repository, whole)
+    await events.tell(What.PUSH, request.scope, Target(repository.name, whole))
+    return _created(request, repository, whole)
 
 
 @router.patch(_UPLOAD)
 async def chunk(repository: TheRepository, request: Request, upload_id: str) -> Response:
     """end-5: adds a chunk."""
     found = _id(upload_id)
-    with _located(repository, found):
+    with _located(request, repository, found):
         size = await repository.uploads.append(found, _body(request), _span(request))
-    return _accepted(repository, found, size)
+    return _accepted(request, repository, found, size)
 
 
 @router.put(_UPLOAD)
-async def commit(repository: TheRepository, request: Request, upload_id: str, digest: str | None = None) -> Response:
+async def commit(
+    repository: TheRepository, events: TheEvents, request: Request, upload_id: str, digest: str | None = None
+) -> Response:
     """end-6: adds the last chunk, if any, and makes the upload a blob."""
     found = _id(upload_id)
     if digest is None:
         raise DigestInvalid("the query parameter digest is missing")
     whole = Digest.parse(digest)
-    with _located(repository, found):
+    with _located(request, repository, found):
         await repository.uploads.commit(found, whole, _body(request), _span(request))
-    return _created(repository, whole)
+    await events.tell(What.PUSH, request.scope, Target(repository.name, whole))
+    return _created(request, repository, whole)
 
 
 @router.api_route(_UPLOAD, methods=READ)
-async def status(repository: TheRepository, upload_id: str) -> Response:
+async def status(repository: TheRepository, request: Request, upload_id: str) -> Response:
     """end-13: how far the upload has come."""
     found = _id(upload_id)
-    answer = _accepted(repository, found, await repository.uploads.size(found))
+    answer = _accepted(request, repository, found, await repository.uploads.size(found))
     answer.status_code = 204
     return answer
 
 
-@router.delete(_UPLOAD)
+@router.delete(_UPLOAD, tags=[UPLOADS])
 async def cancel(repository: TheRepository, upload_id: str) -> Response:
     """end-14: gives the upload up."""
     await repository.uploads.cancel(_id(upload_id))
     return Response(status_code=204)
 
 
-@router.delete("/v2/{name:path}/blobs/{digest}", dependencies=[Depends(may_delete)])
-async def delete(repository: TheRepository, digest: str) -> Response:
+@router.delete("/v2/{name:path}/blobs/{digest}")
+async def delete(repository: TheRepository, events: TheEvents, request: Request, digest: str) -> Response:
     """end-10: forgets a blob."""
-    await repository.blobs.delete(Digest.parse(digest))
+    unwanted = Digest.parse(digest)
+    await repository.blobs.delete(unwanted)
+    await events.tell(What.DELETE, request.scope, Target(repository.name, unwanted))
     return Response(status_code=202)
 
 
@@ -137,25 +148,25 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield piece
 
 
-def _location(repository: Repository, upload_id: UUID) -> str:
-    return f"/v2/{repository.name}/blobs/uploads/{upload_id}"
+def _location(request: Request, repository: Repository, upload_id: UUID) -> str:
+    return location(request, f"/v2/{repository.name}/blobs/uploads/{upload_id}")
 
 
-def _accepted(repository: Repository, upload_id: UUID, size: int) -> Response:
-    headers = {"Location": _location(repository, upload_id), "Range": str(ChunkRange.of_size(size))}
+def _accepted(request: Request, repository: Repository, upload_id: UUID, size: int) -> Response:
+    headers = {"Location": _location(request, repository, upload_id), "Range": str(ChunkRange.of_size(size))}
     return Response(status_code=202, headers={**headers, "Docker-Upload-UUID": str(upload_id)})
 
 
-def _created(repository: Repository, digest: Digest) -> Response:
-    location = f"/v2/{repository.name}/blobs/{digest}"
-    return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": str(digest)})
+def _created(request: Request, repository: Repository, digest: Digest) -> Response:
+    blob = location(request, f"/v2/{repository.name}/blobs/{digest}")
+    return Response(status_code=201, headers={"Location": blob, "Docker-Content-Digest": str(digest)})
 
 
 @contextmanager
-def _located(repository: Repository, upload_id: UUID) -> Iterator[None]:
+def _located(request: Request, repository: Repository, upload_id: UUID) -> Iterator[None]:
     """A client that is out of step learns where to go on."""
     try:
         yield
     except RangeInvalid as error:
-        error.headers["Location"] = _location(repository, upload_id)
+        error.headers["Location"] = _location(request, repository, upload_id)
         raise

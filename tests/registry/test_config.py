@@ -73,7 +73,7 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_without_a_file_only_this_machine_may_connect_and_deletes_are_allowed() -> None:
     settings = load()
-    assert (settings.http.host, settings.http.port) == ("127.0.0.1", 5000)
+    assert (settings.http.bound_host, settings.http.bound_port) == ("127.0.0.1", 5000)
     assert settings.storage.filesystem.rootdirectory == Path("registry-data")
     assert settings.storage.delete.enabled
     assert settings.layerhouse.workers == 1
@@ -81,7 +81,7 @@ def test_without_a_file_only_this_machine_may_connect_and_deletes_are_allowed() 
 
 def test_the_file_of_the_image_registry_2_means_what_it_meant(written: Callable[[str], Path]) -> None:
     settings = load(written(IMAGE))
-    assert (settings.http.host, settings.http.port) == ("0.0.0.0", 5000)
+    assert (settings.http.bound_host, settings.http.bound_port) == ("0.0.0.0", 5000)
     assert settings.storage.filesystem.rootdirectory == Path("/var/lib/registry")
     assert not settings.storage.delete.enabled
     assert settings.log.level == "info"
@@ -160,12 +160,12 @@ def test_variables_that_kubernetes_makes_for_a_service_called_registry_do_no_har
     environment["REGISTRY_"] = "x"
     environment["REGISTRY__"] = "x"
     assert load() == load()
-    assert load().http.port == 5000
+    assert load().http.bound_port == 5000
 
 
 def test_a_variable_may_name_the_file(written: Callable[[str], Path], environment: MutableMapping[str, str]) -> None:
     environment["REGISTRY_CONFIGURATION_PATH"] = str(written(FULL))
-    assert load().http.port == 5001
+    assert load().http.bound_port == 5001
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_who_asks_for_protection_that_is_not_there_is_not_served_without_it(
 
 @pytest.mark.parametrize("text", ["proxy: {}", "proxy: {remoteurl: ''}", "auth: {}", "http: {tls: {}}"])
 def test_empty_sections_ask_for_nothing(written: Callable[[str], Path], text: str) -> None:
-    assert load(written(f"version: 0.1\n{text}")).http.port == 5000
+    assert load(written(f"version: 0.1\n{text}")).http.bound_port == 5000
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 )
 def test_an_address_is_read_as_go_writes_it(addr: str, host: str, port: int) -> None:
     http = load(addr=addr).http
-    assert (http.host, http.port) == (host, port)
+    assert (http.bound_host, http.bound_port) == (host, port)
 
 
 @given(st.integers(0, 500), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))

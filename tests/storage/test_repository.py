@@ -105,8 +105,13 @@ def image(*layers: bytes, **members: object) -> bytes:
 async def push_image(repository: Repository, tag: str, *layers: bytes, **members: object) -> Digest:
     for each in (b"{}", *layers):
         await push(repository, each)
-    digest, _ = await repository.manifests.put(Tag(tag), image(*layers, **members), None)
-    return digest
+    stored, _ = await repository.manifests.put(Tag(tag), image(*layers, **members), None)
+    return stored.digest
+
+
+def anyone(_name: RepositoryName) -> bool:
+    """Who may read every repository."""
+    return True
 
 
 # Uploads
@@ -302,7 +307,7 @@ async def test_a_blob_belongs_to_the_repositories_that_link_it(store: Store, rep
     other = store.repository(OTHER)
     with pytest.raises(BlobUnknown):
         await other.blobs.size(DIGEST)
-    assert await other.blobs.mount(DIGEST, NAME)
+    assert await other.blobs.mount(DIGEST, NAME, anyone)
     assert await read(other, DIGEST) == DATA
     await repository.blobs.delete(DIGEST)
     with pytest.raises(BlobUnknown):
@@ -314,18 +319,18 @@ async def test_a_blob_belongs_to_the_repositories_that_link_it(store: Store, rep
 
 async def test_mounting_what_the_source_does_not_hold_is_no_mount(store: Store, repository: Repository) -> None:
     other = store.repository(OTHER)
-    assert not await other.blobs.mount(DIGEST, NAME)
-    assert not await other.blobs.mount(DIGEST, None)
+    assert not await other.blobs.mount(DIGEST, NAME, anyone)
+    assert not await other.blobs.mount(DIGEST, None, anyone)
     await push(repository, DATA)
     await repository.blobs.delete(DIGEST)
-    assert not await other.blobs.mount(DIGEST, NAME)
-    assert not await other.blobs.mount(DIGEST, None), "a blob that nobody holds any more is not handed out"
+    assert not await other.blobs.mount(DIGEST, NAME, anyone)
+    assert not await other.blobs.mount(DIGEST, None, anyone), "a blob that nobody holds any more is not handed out"
 
 
 async def test_mounting_without_a_source_searches_the_repositories(store: Store, repository: Repository) -> None:
     await push(repository, DATA)
     other = store.repository(OTHER)
-    assert await other.blobs.mount(DIGEST, None)
+    assert await other.blobs.mount(DIGEST, None, anyone)
     assert await read(other, DIGEST) == DATA
 
 
@@ -387,15 +392,15 @@ async def test_missing_blobs_are_named_each(repository: Repository) -> None:
 
 async def test_a_store_for_sparse_images_takes_them(engine: Engine) -> None:
     repository = Store(engine, sparse_images=True).repository(NAME)
-    digest, _ = await repository.manifests.put(Tag("v1"), image(b"never pushed"), None)
-    assert (await repository.manifests.get(digest)).digest == digest
+    stored, _ = await repository.manifests.put(Tag("v1"), image(b"never pushed"), None)
+    assert (await repository.manifests.get(stored.digest)).digest == stored.digest
 
 
 async def test_an_index_may_name_children_that_are_not_there(repository: Repository) -> None:
     child = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(DIGEST), "size": 5}
     raw = json.dumps({"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": [child]}).encode()
-    digest, _ = await repository.manifests.put(Tag("multi"), raw, mediatypes.OCI_INDEX)
-    assert (await repository.manifests.get(digest)).raw == raw
+    stored, _ = await repository.manifests.put(Tag("multi"), raw, mediatypes.OCI_INDEX)
+    assert (await repository.manifests.get(stored.digest)).raw == raw
 
 
 @pytest.mark.parametrize(
@@ -417,7 +422,8 @@ async def test_a_manifest_goes_under_many_tags_and_sha512(repository: Repository
     await push(repository, b"{}")
     digest = Digest.of(image(), "sha512")
     tags = [Tag(f"t{n}") for n in range(10)]
-    assert await repository.manifests.put(digest, image(), None, tags) == (digest, None)
+    stored, subject = await repository.manifests.put(digest, image(), None, tags)
+    assert (stored.digest, subject) == (digest, None)
     for tag in tags:
         assert (await repository.manifests.get(tag)).digest == digest
 
@@ -509,12 +515,16 @@ async def test_referrers_name_what_points_at_a_manifest(repository: Repository) 
     subject = await push_image(repository, "v1", DATA)
     pointer = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(subject), "size": 1}
     signature = image(subject=pointer, artifactType="application/x.signature", annotations={"k": "v"})
-    digest, named = await repository.manifests.put(Tag("sig"), signature, None)
+    stored, named = await repository.manifests.put(Tag("sig"), signature, None)
     assert named == subject
     (found,) = await repository.referrers.of(subject)
-    assert (found.digest, found.artifact_type, found.annotations) == (digest, "application/x.signature", {"k": "v"})
+    assert (found.digest, found.artifact_type, found.annotations) == (
+        stored.digest,
+        "application/x.signature",
+        {"k": "v"},
+    )
     assert found.size == len(signature)
-    await repository.manifests.delete(digest)
+    await repository.manifests.delete(stored.digest)
     assert await repository.referrers.of(subject) == ()
 
 
@@ -527,11 +537,11 @@ async def test_the_index_of_referrers_is_rebuilt_from_the_manifests(tmp_path: Pa
     repository = Store(engine).repository(NAME)
     pointer = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(DIGEST), "size": 1}
     await push(repository, b"{}")
-    digest, _ = await repository.manifests.put(Tag("sig"), image(subject=pointer), None)
+    stored, _ = await repository.manifests.put(Tag("sig"), image(subject=pointer), None)
     before = await repository.referrers.of(DIGEST)
     folder = tmp_path / paths.repository(NAME) / "_referrers"
     shutil.rmtree(folder)
     assert await Store(engine).repository(NAME).referrers.of(DIGEST) == before
     next(folder.rglob("descriptor")).write_bytes(b"{torn")
     assert await Store(engine).repository(NAME).referrers.of(DIGEST) == before
-    assert before[0].digest == digest
+    assert before[0].digest == stored.digest

@@ -1,183 +1,22 @@
-"""Configuration: Distribution's `config.yml`, its `REGISTRY_*` variables, and defaults that need neither."""
+"""Where a configuration comes from: a file, the variables above it, and the command line above both."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ocispec.errors import LayerhouseError
+from registry.config.settings import Settings
+from registry.config.values import ConfigError
 
 DEFAULT_ROOT = Path("registry-data")
-_HANDED_ON = "LAYERHOUSE_SETTINGS"
 _PREFIX = "REGISTRY_"
 _FILE = "REGISTRY_CONFIGURATION_PATH"
-_ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*):(\d{1,5})", re.ASCII)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.ASCII)
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_STORAGE = frozenset({"filesystem", "delete", "redirect", "cache", "tag", "maintenance"})
-
-
-class ConfigError(LayerhouseError):
-    """A configuration that cannot be used; the message names its source, the key and what was expected."""
-
-    code, summary = "CONFIG_INVALID", "configuration invalid"
-
-
-def _duration(value: Any) -> Any:
-    """Reads a duration as Go writes it, like `1h30m`; a bare number is seconds."""
-    text = f"{value}s" if isinstance(value, str) and value.isdecimal() else value
-    if not isinstance(text, str) or not re.fullmatch(rf"(?:{_DURATION.pattern})+", text, re.ASCII):
-        return value
-    try:
-        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)))
-    except OverflowError:
-        return value
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _not_yet(value: Any) -> Any:
-    """Refuses what changes who may do what: whoever asks for it must not be served as if he had not."""
-    if value:
-        raise ValueError("not supported yet")
-    return value
-
-
-Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
-NotYet = Annotated[Any, AfterValidator(_not_yet)]
-
-
-class _Section(BaseModel):
-    model_config = {"extra": "ignore", "frozen": True}
-
-
-class Filesystem(_Section):
-    rootdirectory: Path = Path("/var/lib/registry")
-
-
-class Delete(_Section):
-    enabled: bool = False
-
-
-class UploadPurging(_Section):
-    enabled: bool = True
-    age: Duration = timedelta(hours=168)
-    interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(hours=24)
-    dryrun: bool = False
-
-
-class ReadOnly(_Section):
-    enabled: Annotated[bool, AfterValidator(_not_yet)] = False
-
-
-class Maintenance(_Section):
-    uploadpurging: UploadPurging = UploadPurging()
-    readonly: ReadOnly = ReadOnly()
-
-
-class Storage(_Section):
-    filesystem: Filesystem = Filesystem()
-    delete: Delete = Delete()
-    maintenance: Maintenance = Maintenance()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_driver_we_have(cls, values: Any) -> Any:
-        for name in values if isinstance(values, dict) else ():
-            if name not in _STORAGE:
-                raise ValueError(f"the driver {name!r:.40} is not supported yet, expected filesystem")
-        return values
-
-
-class Http(_Section):
-    addr: str = ":5000"
-    draintimeout: Duration = timedelta(seconds=30)
-    tls: NotYet = None
-
-    @field_validator("addr")
-    @classmethod
-    def _is_an_address(cls, addr: str) -> str:
-        match = _ADDRESS.fullmatch(addr)
-        if not match or int(match[2]) > 65535:
-            raise ValueError(f"expected HOST:PORT, like 127.0.0.1:5000, got {addr!r:.120}")
-        return addr
-
-    @property
-    def host(self) -> str:
-        """All interfaces where Go's `:5000` names none."""
-        return self.addr.rpartition(":")[0].strip("[]") or "0.0.0.0"  # noqa: S104 - what Distribution does with :5000
-
-    @property
-    def port(self) -> int:
-        return int(self.addr.rpartition(":")[2])
-
-
-class Log(_Section):
-    level: Annotated[Literal["error", "warn", "info", "debug"], BeforeValidator(_lower)] = "info"
-
-
-class Proxy(_Section):
-    remoteurl: NotYet = None
-
-
-class Catalog(_Section):
-    maxentries: Annotated[int, Field(gt=0)] = 1000
-
-
-class TagList(_Section):
-    maxtags: Annotated[int, Field(gt=0)] = 1000
-
-
-class Layerhouse(_Section):
-    """What Distribution does not know.
-
-    Attributes:
-        workers: how many processes serve.
-        sparseimages: whether an image is accepted before, or without, its blobs.
-    """
-
-    sparseimages: bool = False
-    workers: Annotated[int, Field(gt=0, le=64)] = 1
-
-
-class Settings(_Section):
-    """The configuration in force."""
-
-    storage: Storage = Storage()
-    auth: NotYet = None
-    http: Http = Http()
-    log: Log = Log()
-    proxy: Proxy = Proxy()
-    catalog: Catalog = Catalog()
-    tags: TagList = TagList()
-    layerhouse: Layerhouse = Layerhouse()
-
-    def to_environment(self) -> None:
-        """Leaves the configuration to the worker processes that this one starts."""
-        os.environ[_HANDED_ON] = self.model_dump_json()
-
-    @classmethod
-    def from_environment(cls) -> Settings:
-        """Takes over what `to_environment` left; defaults where there is nothing."""
-        return cls.model_validate_json(os.environ.get(_HANDED_ON, "{}"))
 
 
 class _Variables(EnvSettingsSource):

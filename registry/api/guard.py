@@ -1,0 +1,26 @@
+"""The one guard of every mutation: what the configuration forbids, no route can forget to forbid (CVE-2026-41888)."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from ocispec.errors import Unsupported
+from registry.api.dependencies import READ, TheSettings
+
+UPLOADS = "uploads"
+"""Tag of the routes whose DELETE only gives up what is not stored yet."""
+
+
+async def guard(request: Request, settings: TheSettings) -> None:
+    """Every route of the application depends on this.
+
+    Raises:
+        Unsupported: the registry is read-only, or deletes are disabled.
+    """
+    if request.method in READ:
+        return
+    if settings.storage.maintenance.readonly.enabled:
+        raise Unsupported("the registry is read-only: storage.maintenance.readonly is enabled")
+    deletes = request.method == "DELETE" and UPLOADS not in request.scope["route"].tags
+    if deletes and not settings.storage.delete.enabled:
+        raise Unsupported("deletes are disabled: set storage.delete.enabled")

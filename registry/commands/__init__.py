@@ -1,0 +1,1 @@
+"""The words of `registry`, a module for each group."""

@@ -1,0 +1,46 @@
+"""What a request carries with it, from the middleware that finds it out to the handlers that use it.
+
+It travels in the ASGI scope, so that plain ASGI and FastAPI's handlers read it the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from registry.auth.caller import ANYONE, Caller
+
+Scope = MutableMapping[str, Any]
+
+_CALLER = "layerhouse.caller"
+_ID = "layerhouse.request_id"
+
+
+def caller(scope: Scope) -> Caller:
+    """Who asks; anyone, who may do everything, where no kind of authentication is configured."""
+    found: Caller = scope.get(_CALLER, ANYONE)
+    return found
+
+
+def set_caller(scope: Scope, caller: Caller) -> None:
+    scope[_CALLER] = caller
+
+
+def request_id(scope: Scope) -> str:
+    """The id that the log knows the request by."""
+    return str(scope.get(_ID, ""))
+
+
+def set_request_id(scope: Scope, request_id: str) -> None:
+    scope[_ID] = request_id
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """The first value of a header; empty where it does not stand."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def address(scope: Scope) -> str:
+    """Where the request came from, as `host:port`; behind a trusted proxy, the host that it names."""
+    host, port = scope.get("client") or ("", 0)
+    return f"{host}:{port}" if port else str(host)

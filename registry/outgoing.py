@@ -1,0 +1,87 @@
+"""Requests that the registry makes itself: to those it tells of events, to what its health depends on, for keys."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import httpx
+import truststore
+
+from ocispec.errors import HostUnreachable, ResponseInvalid
+
+Headers = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody answered; `headers` have lower-case names, the last value of each."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Outgoing:
+    """An HTTP client that follows no redirect and keeps no cookie; it trusts what the system trusts.
+
+    Enter it once and use it for many requests: connections are kept.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._client = httpx.AsyncClient(
+            timeout=timeout, follow_redirects=False, verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Headers | None = None,
+        content: bytes = b"",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - of the connection, as httpx has it
+        limit: int = 1 << 20,
+    ) -> Answer:
+        """Makes one request, and reads at most `limit` bytes of the answer.
+
+        Args:
+            timeout: seconds that connecting, and each piece, may take; as the client's where nothing is said.
+
+        Raises:
+            HostUnreachable: no answer; the message names the cause, and neither user nor password of the URL.
+            ResponseInvalid: the answer is longer than `limit`.
+        """
+        fields = [(name, value) for name, values in (headers or {}).items() for value in values]
+        wait = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
+        try:
+            async with self._client.stream(method, url, headers=fields, content=content, timeout=wait) as answer:
+                body = bytearray()
+                async for piece in answer.aiter_bytes():
+                    body += piece
+                    if len(body) > limit:
+                        raise ResponseInvalid(f"{shown(url)} answered with more than {limit} bytes")
+                return Answer(answer.status_code, dict(answer.headers), bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise HostUnreachable(f"{shown(url)}: {str(error) or type(error).__name__}") from error
+
+
+def shown(url: str) -> str:
+    """Returns a URL without what may be secret in it: user, password, query."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        return "(no URL)"
+    return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
