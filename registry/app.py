@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
@@ -34,10 +36,11 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     """
     store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
     events = Events()
+    background = [partial(_purge, store, settings.storage.maintenance.uploadpurging)]
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(settings, engine, store),
+        lifespan=_lifespan(engine, background),
         dependencies=[Depends(guard)],
     )
     app.state.settings, app.state.store, app.state.events = settings, store, events
@@ -56,15 +59,18 @@ def worker() -> ASGIApp:
 
 
 def _lifespan(
-    settings: Settings, engine: Engine, store: Store
+    engine: Engine, background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Runs `background` beside the requests: each until it ends by itself, or the last request has been answered."""
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await engine.start()
         async with asyncio.TaskGroup() as tasks:
-            purging = tasks.create_task(_purge(store, settings.storage.maintenance.uploadpurging))
+            running = [tasks.create_task(each()) for each in background]
             yield
-            purging.cancel()
+            for each in running:
+                each.cancel()
 
     return lifespan
 

@@ -58,7 +58,12 @@ class Outgoing:
         """Makes one request, and reads at most `limit` bytes of the answer.
 
         Args:
+            method: of HTTP.
+            url: http or https.
+            headers: each name with its values.
+            content: the request's body.
             timeout: seconds that connecting, and each piece, may take; as the client's where nothing is said.
+            limit: bytes.
 
         Raises:
             HostUnreachable: no answer; the message names the cause, and neither user nor password of the URL.
