@@ -50,6 +50,7 @@ class Event:
         actor: the caller's name; None for anonymous.
         address: `host:port` of the client.
         host: the name by which it was asked (`Host`).
+        scheme: http, or https.
     """
 
     what: What
@@ -62,6 +63,7 @@ class Event:
     request_id: str
     time: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: str(uuid4()))
+    scheme: str = "http"
 
 
 class Listener(Protocol):
@@ -94,6 +96,7 @@ class Events:
             scope["method"],
             context.header(scope, b"user-agent"),
             context.request_id(scope),
+            scheme=scope["scheme"],
         )
         for listener in self._listeners:
             await listener.happened(event)

@@ -111,11 +111,12 @@ class HostedManifests:
         self._cache.put(stored)
         return stored, manifest.subject.digest if manifest.subject else None
 
-    async def delete(self, digest: Digest) -> None:
+    async def delete(self, digest: Digest) -> tuple[Tag, ...]:
         if await links.read(self._engine, paths.revision_link(self._name, digest)) is None:
             raise _unknown(digest)
-        await self._tags.delete_pointing_at(digest)
+        tags = await self._tags.delete_pointing_at(digest)
         await self._engine.delete(paths.revision(self._name, digest))
+        return tags
 
     async def _load(self, digest: Digest, reference: Tag | Digest) -> StoredManifest:
         try:

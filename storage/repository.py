@@ -73,8 +73,8 @@ class Manifests(Protocol):
             ManifestBlobUnknown: its `detail` lists each digest that is missing here.
         """
 
-    async def delete(self, digest: Digest) -> None:
-        """Forgets the manifest and each tag that points at it; raises ManifestUnknown."""
+    async def delete(self, digest: Digest) -> tuple[Tag, ...]:
+        """Forgets the manifest and each tag that points at it, which it returns; raises ManifestUnknown."""
 
 
 class Tags(Protocol):
@@ -114,8 +114,8 @@ class Uploads(Protocol):
 
     async def commit(
         self, upload_id: UUID, digest: Digest, chunks: AsyncIterator[bytes], span: ChunkRange | None = None
-    ) -> None:
-        """Adds the last chunk and turns the upload into a blob of this repository, durably.
+    ) -> int:
+        """Adds the last chunk and turns the upload into a blob of this repository, durably; returns its size in bytes.
 
         Raises: what `append` does, and
             DigestInvalid: the content has another digest; the upload is gone.

@@ -44,12 +44,15 @@ class HostedTags:
             raise ManifestUnknown(detail={"tag": tag})
         await self._engine.delete(paths.tag(self._name, tag))
 
-    async def delete_pointing_at(self, digest: Digest) -> None:
-        """Removes every tag whose current manifest is `digest`."""
+    async def delete_pointing_at(self, digest: Digest) -> tuple[Tag, ...]:
+        """Removes every tag whose current manifest is `digest`, and returns them."""
+        removed: list[Tag] = []
         async for name in paced(await self._engine.children(paths.tags(self._name))):
             tag = _tag(name)
             if tag and await self.resolve(tag) == digest:
                 await self._engine.delete(paths.tag(self._name, tag))
+                removed.append(tag)
+        return tuple(removed)
 
 
 def _tag(name: str) -> Tag | None:

@@ -84,14 +84,14 @@ class HostedUploads:
 
     async def commit(
         self, upload_id: UUID, digest: Digest, chunks: AsyncIterator[bytes], span: ChunkRange | None = None
-    ) -> None:
+    ) -> int:
         async with self._appender(upload_id) as appender:
             _require_start(appender, span)
             running = self._hashes.take(upload_id)
             if running.algorithm != digest.algorithm:
                 running = RunningHash.start(digest.algorithm)
             await _receive(appender, running, chunks, span)
-            actual = await _complete(appender, running)
+            actual, size = await _complete(appender, running), appender.size
             if actual == digest:
                 await self._engine.move(paths.upload_data(self._name, upload_id), paths.blob_data(digest))
                 await self._blobs.link(digest)
@@ -102,6 +102,7 @@ class HostedUploads:
                 f"the content's digest is {actual}, not {digest}",
                 detail={"expected": str(digest), "actual": str(actual)},
             )
+        return size
 
     async def cancel(self, upload_id: UUID) -> None:
         await self.size(upload_id)

@@ -54,8 +54,10 @@ async def delete(repository: TheRepository, events: TheEvents, request: Request,
         await repository.tags.delete(target)
         await events.tell(What.DELETE, request.scope, Target(repository.name, tag=target))
     else:
-        await repository.manifests.delete(target)
+        tags = await repository.manifests.delete(target)
         await events.tell(What.DELETE, request.scope, Target(repository.name, target))
+        for each in tags:
+            await events.tell(What.DELETE, request.scope, Target(repository.name, tag=each))
     return Response(status_code=202)
 
 

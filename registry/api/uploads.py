@@ -50,14 +50,16 @@ async def begin(
         wanted, origin = Digest.parse(mount), RepositoryName.parse(source) if source is not None else None
         caller = context.caller(request.scope)
         if await repository.blobs.mount(wanted, origin, lambda name: caller.may(Action.PULL, name)):
-            await events.tell(What.MOUNT, request.scope, Target(repository.name, wanted, source=origin))
+            if events.wanted:
+                size = await repository.blobs.size(wanted)
+                await events.tell(What.MOUNT, request.scope, Target(repository.name, wanted, size=size, source=origin))
             return _created(request, repository, wanted)
     new_hash(algorithm)
     if digest is None:
         return _accepted(request, repository, await repository.uploads.begin(algorithm), 0)
     whole = Digest.parse(digest)
-    await _commit_at_once(repository, whole, request)
-    await events.tell(What.PUSH, request.scope, Target(repository.name, whole))
+    size = await _commit_at_once(repository, whole, request)
+    await events.tell(What.PUSH, request.scope, Target(repository.name, whole, size=size))
     return _created(request, repository, whole)
 
 
@@ -80,8 +82,8 @@ async def commit(
         raise DigestInvalid("the query parameter digest is missing")
     whole = Digest.parse(digest)
     with _located(request, repository, found):
-        await repository.uploads.commit(found, whole, _body(request), _span(request))
-    await events.tell(What.PUSH, request.scope, Target(repository.name, whole))
+        size = await repository.uploads.commit(found, whole, _body(request), _span(request))
+    await events.tell(What.PUSH, request.scope, Target(repository.name, whole, size=size))
     return _created(request, repository, whole)
 
 
@@ -131,10 +133,10 @@ def _span(request: Request) -> ChunkRange | None:
     return span
 
 
-async def _commit_at_once(repository: Repository, digest: Digest, request: Request) -> None:
+async def _commit_at_once(repository: Repository, digest: Digest, request: Request) -> int:
     upload_id = await repository.uploads.begin(digest.algorithm)
     try:
-        await repository.uploads.commit(upload_id, digest, _body(request), _span(request))
+        return await repository.uploads.commit(upload_id, digest, _body(request), _span(request))
     except Exception:
         # Nobody was told of this upload: nobody will go on with it.
         with suppress(BlobUploadUnknown):
