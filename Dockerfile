@@ -1,15 +1,26 @@
-FROM python:3.12-slim AS build
-WORKDIR /source
-COPY requirements.lock .
-RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
-COPY . .
-RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+# Port, volume, paths and words of registry:2. Any base with Python 3.11 or newer and its venv will do.
+ARG BASE=python:3.12-slim
 
-FROM python:3.12-slim
-COPY requirements/runtime.lock /tmp/
-COPY --from=build /wheels /tmp/wheels
-RUN pip install --no-cache-dir --no-deps --require-hashes -r /tmp/runtime.lock \
- && pip install --no-cache-dir --no-deps /tmp/wheels/*.whl \
+FROM ${BASE} AS build
+WORKDIR /source
+COPY requirements requirements
+RUN python3 -m venv /build && python3 -m venv /opt/layerhouse \
+ && /build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.lock \
+ && /opt/layerhouse/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.lock
+COPY . .
+RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /opt/layerhouse/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+ && /opt/layerhouse/bin/python -m compileall -q /opt/layerhouse/lib \
+ && /opt/layerhouse/bin/pip uninstall --yes pip setuptools
+
+FROM ${BASE}
+COPY --from=build /opt/layerhouse /opt/layerhouse
+COPY container/entrypoint /entrypoint
+COPY container/config.yml /etc/docker/registry/config.yml
+# Version 3 of the image looks here; `docker exec … /bin/registry garbage-collect …` is how collections are written down.
+RUN install --directory /etc/distribution /etc/docker/registry \
+ && ln -s /etc/docker/registry/config.yml /etc/distribution/config.yml \
+ && ln -s /opt/layerhouse/bin/registry /bin/registry \
  && useradd --uid 1000 --create-home layerhouse \
  && install --directory --owner layerhouse /var/lib/registry
 # A volume that registry:2 wrote belongs to root: start with `--user root`, or give the volume to uid 1000 first.
@@ -17,9 +28,6 @@ USER layerhouse
 EXPOSE 5000
 VOLUME /var/lib/registry
 STOPSIGNAL SIGTERM
-# Any answer below 500 is a sign of life: 401 is what a registry with access rules says.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "\
-import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', 5000, timeout=4); \
-c.request('GET', '/v2/'); sys.exit(c.getresponse().status >= 500)"]
-ENTRYPOINT ["registry"]
-CMD ["serve", "--root", "/var/lib/registry", "--addr", "0.0.0.0:5000"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["registry", "healthcheck"]
+ENTRYPOINT ["/entrypoint"]
+CMD ["/etc/docker/registry/config.yml"]

@@ -33,10 +33,13 @@ def test_the_image_has_the_port_the_volume_and_the_command_of_registry_2_and_is_
     stage = dict(last_stage())
     assert (stage["EXPOSE"], stage["VOLUME"], stage["USER"]) == ("5000", DATA, "layerhouse")
     command = json.loads(stage["ENTRYPOINT"]) + json.loads(stage["CMD"])
-    assert command == ["registry", "serve", "--root", DATA, "--addr", "0.0.0.0:5000"]
+    assert command == ["/entrypoint", "/etc/docker/registry/config.yml"]
+    settings = yaml.safe_load((REPOSITORY_ROOT / "container" / "config.yml").read_text())
+    assert (settings["storage"]["filesystem"]["rootdirectory"], settings["http"]["addr"]) == (DATA, ":5000")
 
 
 def test_the_container_installs_the_versions_the_tests_ran_with() -> None:
     pin = re.compile(r"^\S+==\S+", re.MULTILINE)
     tested = set(pin.findall((REPOSITORY_ROOT / "requirements.lock").read_text()))
-    assert set(pin.findall((REPOSITORY_ROOT / "requirements" / "runtime.lock").read_text())) <= tested
+    for name in ("runtime", "build"):
+        assert set(pin.findall((REPOSITORY_ROOT / "requirements" / f"{name}.lock").read_text())) <= tested

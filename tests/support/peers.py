@@ -24,10 +24,12 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "umoci": (("umoci",), "apt-get install umoci"),
     "runc": (("runc",), "apt-get install runc"),
     "crun": (("crun", "unshare"), "apt-get install crun"),
+    "debootstrap": (("debootstrap",), "apt-get install debootstrap"),
+    "docker-compose": (("docker-compose",), "apt-get install docker-compose"),
     "root": ((), "run the tests as root"),
     "conformance": (("conformance",), f"go install {CONFORMANCE_PACKAGE}"),
 }
-NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd", "umoci", "runc", "crun", "root"}
+NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd", "umoci", "runc", "crun", "debootstrap", "root"}
 
 
 def find(program: str) -> str | None:
