@@ -19,36 +19,41 @@ from registry.api import errors, lists, manifests, uploads
 from registry.api.guard import guard
 from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
+from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.config.storage import UploadPurging
 from registry.events import Events
 from storage.engine import Engine
 from storage.files import FilesEngine
+from storage.memory import MemoryEngine
 from storage.store import Store
 
+_Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 _log = logging.getLogger("registry")
 
 
 def create_app(settings: Settings, engine: Engine) -> ASGIApp:
-    """Returns the ASGI application over an engine: log and faults, then pulls, then everything else.
+    """Returns the ASGI application over an engine: log and faults, then the gate, pulls, and everything else.
 
     Every path ends in the same envelope of errors.
     """
     store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
     events = Events()
     background = [partial(_purge, store, settings.storage.maintenance.uploadpurging)]
-    app = FastAPI(
-        openapi_url=None,
-        redirect_slashes=False,
-        lifespan=_lifespan(engine, background),
-        dependencies=[Depends(guard)],
-    )
+    app = _endpoints(settings, store, events, _lifespan(engine, background))
+    absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
+    return RequestMiddleware(guarded(app, absent, settings))
+
+
+def _endpoints(settings: Settings, store: Store, events: Events, lifespan: _Lifespan | None = None) -> ASGIApp:
+    """Returns what answers the requests for a store."""
+    app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=lifespan, dependencies=[Depends(guard)])
     app.state.settings, app.state.store, app.state.events = settings, store, events
     routers = [each.router for each in (lists, uploads, manifests)]
     for each in routers:
         app.include_router(each)
     errors.add_handlers(app, routers)
-    return RequestMiddleware(PullEndpoints(app, store, events))
+    return PullEndpoints(app, store, events)
 
 
 def worker() -> ASGIApp:
@@ -58,9 +63,7 @@ def worker() -> ASGIApp:
     return create_app(settings, FilesEngine(settings.storage.filesystem.rootdirectory))
 
 
-def _lifespan(
-    engine: Engine, background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(engine: Engine, background: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> _Lifespan:
     """Runs `background` beside the requests: each until it ends by itself, or the last request has been answered."""
 
     @asynccontextmanager

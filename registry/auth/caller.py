@@ -9,11 +9,12 @@ from ocispec.reference import RepositoryName
 
 
 class Action(StrEnum):
-    """What may be done with a repository, in the words of Docker's token specification."""
+    """What may be done with a repository, in the words of Docker's token specification; `admin` is ours."""
 
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
+    ADMIN = "admin"
 
 
 class Caller(Protocol):

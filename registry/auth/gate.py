@@ -1,0 +1,80 @@
+"""The gate: nothing of the registry is reached past it, where any authentication or access rule is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from ocispec.errors import Denied, NameInvalid, Unauthorized
+from ocispec.headers import Scope as TokenScope
+from ocispec.reference import RepositoryName
+from registry import context
+from registry.auth.authenticator import Kind
+from registry.auth.caller import Action
+from registry.auth.identification import Identification
+from registry.auth.policy import Policy, Somebody
+from registry.auth.wanted import Wanted, wanted
+from registry.context import Scope
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Gate:
+    """Finds out who asks and whether he may; plain ASGI, because every request pays for it.
+
+    - Who is unknown and may not, is asked for credentials: 401 UNAUTHORIZED with a challenge, as is a token that
+      covers too little (RFC 6750 has 403 for that; clients of registries get themselves another token on 401).
+    - Who is known and may not read, is answered as if there were nothing: by the same handlers, over an empty store.
+    - Who is known and may not change, is told so: 403 DENIED, whether the repository exists or not.
+
+    Args:
+        app: what lies behind.
+        absent: the same application over a store in which nothing is.
+    """
+
+    def __init__(self, app: App, absent: App, identification: Identification, policy: Policy) -> None:
+        self._app = app
+        self._absent = absent
+        self._identification = identification
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app if scope["type"] != "http" else await self._admit(scope)
+        await app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> App:
+        """Returns what answers the request."""
+        needs = wanted(scope["method"], scope["path"])
+        if needs is None:
+            return self._app
+        await self._policy.refresh()
+        caller = Somebody(await self._identification.of(scope, partial(_scopes, needs, scope)), self._policy)
+        context.set_caller(scope, caller)
+        is_allowed = caller.is_allowed(needs)
+        if is_allowed and caller.is_granted(needs):
+            return self._app
+        if is_allowed or caller.identity.kind is Kind.ANONYMOUS:
+            self._ask(caller, _scopes(needs, scope))
+        if needs.action is Action.PULL and needs.repository is not None:
+            return self._absent
+        raise Denied
+
+    def _ask(self, caller: Somebody, scopes: Sequence[TokenScope]) -> None:
+        """Raises Unauthorized, unless there is nothing that could be asked for."""
+        has_token = caller.identity.grants is not None
+        headers = self._identification.challenge(scopes, "insufficient_scope" if has_token else None)
+        if headers:
+            raise Unauthorized("the token does not cover this" if has_token else None, headers=headers)
+
+
+def _scopes(needs: Wanted, scope: Scope) -> Sequence[TokenScope]:
+    """What a token would have to cover, the repository that a blob is mounted from too."""
+    query = parse_qs(scope["query_string"].decode("latin-1")) if scope["method"] == "POST" else {}
+    try:
+        return needs.scopes(RepositoryName.parse(query["from"][-1]) if "mount" in query and "from" in query else None)
+    except NameInvalid:
+        return needs.scopes()

@@ -1,0 +1,63 @@
+"""Who asks, by whichever kind of authentication knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ocispec.errors import RequestInvalid, Unauthorized
+from ocispec.headers import Scope
+from registry.auth.authenticator import ANONYMOUS, Authenticator, Bearer, Credentials, Identity, parse_credentials
+
+
+class Identification:
+    """All kinds of authentication of a registry, in the order in which they are asked.
+
+    **The challenge is one.** Clients do not agree on two: containerd takes Bearer whatever the order, containers/image
+    (skopeo, podman) the first that it can, and docker answers all of them, so that Basic wins where it has a password
+    and everything fails where it has none ("no basic auth credentials"). So Bearer is asked for wherever a token
+    server stands, and Basic where none does; credentials of every kind are taken in either case.
+    """
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    async def of(self, scope: Mapping[str, Any], wanted: Callable[[], Sequence[Scope]]) -> Identity:
+        """Says who sent a request; anonymous where it tells nothing.
+
+        Args:
+            scope: the ASGI scope of the request.
+            wanted: gives the scopes that a challenge names; called where there is one.
+
+        Raises:
+            Unauthorized: what it tells is wrong; `headers` has the challenge.
+            RequestInvalid: it tells several things at once.
+        """
+        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(headers) > 1:
+            raise RequestInvalid("several Authorization headers: expected one")
+        try:
+            credentials = parse_credentials(headers[0]) if headers else None
+        except Unauthorized as error:
+            error.headers |= self.challenge(wanted())
+            raise
+        identity = await self.by(credentials, scope)
+        if identity is None:
+            if isinstance(credentials, Bearer):
+                told = self.challenge(wanted(), "invalid_token")
+                raise Unauthorized("the token is not valid here, or no longer", headers=told)
+            raise Unauthorized("user name or password is wrong", headers=self.challenge(wanted()))
+        return identity
+
+    async def by(self, credentials: Credentials | None, scope: Mapping[str, Any]) -> Identity | None:
+        """Says whose credentials these are; None where they are nobody's. Whoever gives none is anonymous at worst."""
+        for each in self._authenticators:
+            if (found := await each.identify(credentials, scope)) is not None:
+                return found
+        return ANONYMOUS if credentials is None else None
+
+    def challenge(self, wanted: Sequence[Scope] = (), error: str | None = None) -> dict[str, str]:
+        """Returns the header that asks for credentials; none where no kind of authentication asks."""
+        asked = [told for each in self._authenticators if (told := each.challenge(wanted, error))]
+        asked.sort(key=lambda told: not told.lower().startswith("bearer"))
+        return {"WWW-Authenticate": asked[0]} if asked else {}

@@ -1,0 +1,68 @@
+"""What somebody may do: the access rules in force, asked for each request and for each entry of a list."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ocispec.reference import RepositoryName
+from registry.auth.authenticator import Identity, Kind
+from registry.auth.caller import Action
+from registry.auth.wanted import ADMINISTRATION, CATALOG, Wanted
+
+
+class Policy(Protocol):
+    """What the access rules say. A token's grants narrow it further, and are not looked at here."""
+
+    async def refresh(self) -> None:
+        """Takes over rules that have changed; called before each request, and quick where nothing has."""
+
+    def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:
+        """Quick, without I/O. No repository stands for what concerns all: the catalogue, the administration."""
+
+
+class KnownMayAll:
+    """Authentication without rules, as with Distribution: whoever is known may do everything, nobody else anything."""
+
+    async def refresh(self) -> None:
+        """Nothing changes."""
+
+    def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:  # noqa: ARG002 - as the protocol has it
+        return identity.kind is not Kind.ANONYMOUS
+
+
+class Somebody:
+    """A caller of whom it is known who it is, anonymous too.
+
+    Attributes:
+        identity: who.
+    """
+
+    __slots__ = ("_policy", "identity")
+
+    def __init__(self, identity: Identity, policy: Policy) -> None:
+        self.identity = identity
+        self._policy = policy
+
+    @property
+    def name(self) -> str | None:
+        return self.identity.name
+
+    def may(self, action: Action, repository: RepositoryName) -> bool:
+        return self._policy.allows(self.identity, action, repository) and self.identity.granted(
+            "repository", repository, action
+        )
+
+    def is_allowed(self, wanted: Wanted) -> bool:
+        """Whether the rules allow it; a token may still not cover it."""
+        if wanted.action is None:
+            return self.identity.kind is not Kind.ANONYMOUS or self.identity.grants is not None
+        return self._policy.allows(self.identity, wanted.action, wanted.repository)
+
+    def is_granted(self, wanted: Wanted) -> bool:
+        """Whether its token covers it."""
+        if wanted.action is None:
+            return True
+        if wanted.repository is not None:
+            return self.identity.granted("repository", wanted.repository, wanted.action)
+        scope = CATALOG if wanted.action is Action.PULL else ADMINISTRATION
+        return self.identity.granted(scope.type, scope.name, "*")
