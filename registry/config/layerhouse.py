@@ -6,9 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, IPvAnyNetwork
+from pydantic import AfterValidator, Field, IPvAnyNetwork
 
 from registry.config.access import Access
+from registry.config.http import host_and_port
 from registry.config.values import Duration, Section
 
 
@@ -32,13 +33,24 @@ class Layerhouse(Section):
         sparseimages: whether an image is accepted before, or without, its blobs.
         statedirectory: what is kept beside the images; `.layerhouse` in the root directory where nothing is said.
         trustedproxies: networks whose `X-Forwarded-*` and `Forwarded` headers count.
+        plainhttp: where to serve without TLS, beside `http.addr`.
         access: who may do what.
     """
 
     sparseimages: bool = False
     workers: Annotated[int, Field(gt=0, le=64)] = 1
     statedirectory: Path | None = None
-    trustedproxies: tuple[IPvAnyNetwork, ...] = ()
+    trustedproxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Addresses and networks of the proxies in front, like `[127.0.0.1, 10.0.0.0/8]`. What these, and "
+        "these only, tell of a request counts: the client's address, the scheme and host that it asked for, and the "
+        "path that was taken off (`X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`, or, where none of them stands, "
+        "`Forwarded`). Who comes by a UNIX socket is one of them as soon as any is named.",
+    )
+    plainhttp: Annotated[str, AfterValidator(host_and_port)] | None = Field(
+        default=None,
+        description="A second address, `HOST:PORT`, where the same is served without TLS, like `127.0.0.1:5001`.",
+    )
     notifications: NotificationQueue = NotificationQueue()
     garbagecollect: GarbageCollect = GarbageCollect()
     access: Access = Access()
