@@ -12,6 +12,9 @@ of bytes at a path. Folders are no things of their own: they exist while somethi
   the end of it away. An engine whose store cannot append (an object store) keeps numbered parts under the path, folds
   the last one that is too small for the store into the next, counts them in `stat`, and joins them at `move`: so an
   object that grew is read only by its appender (`Appender.read`) until it has been moved.
+- **Listing.** Names that are there while a listing runs are in it, once; one that comes or goes meanwhile may be. An
+  object store lists after a key, folders as `name/`: there "a-b/" comes before "a/", here "a" before "a-b". The two
+  orders differ for names that begin the last one of a batch alone, so such an engine looks these few up.
 - **Cancelled** at an await, a call has happened whole or not at all; an appender keeps what it has counted in `size`.
 - **Errors.** `PathUnknown` where nothing lies at the path; `StorageError` naming path and cause for all else.
 """
@@ -117,5 +120,15 @@ class Engine(Protocol):
     async def delete(self, path: str, *, durable: bool = True) -> None:
         """Removes the object, or everything below the folder, in one step; nothing there is no error."""
 
-    async def children(self, path: str) -> list[str]:
-        """Returns the names right below a folder, sorted; none where the folder does not exist."""
+    async def prune(self, path: str) -> None:
+        """Forgets a folder below which nothing lies, where the engine has such; one that is not empty stays."""
+
+    async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Returns names right below a folder, in lexical order; none where the folder does not exist.
+
+        Args:
+            path: the folder's.
+            after: only names behind this text, which need not be one of them.
+            limit: how many of them at most; fewer are all there are. A page costs as much as it shows, also in a
+                folder of 100,000 names, unless the folder has just changed.
+        """

@@ -18,9 +18,10 @@ from uuid import uuid4
 import aiofiles
 
 from ocispec.digest import Hash
-from ocispec.errors import ObjectTooLong, PathUnknown, StorageError, UploadBusy
+from ocispec.errors import ObjectTooLong, PathUnknown, StorageError, StorageFull, UploadBusy
 from storage import durable
 from storage.engine import INLINE, PIECE, Stat
+from storage.listings import Listings
 from storage.smallfiles import SmallFiles
 from storage.threads import acquire, finish
 
@@ -51,6 +52,7 @@ class FilesEngine:
         self._prefix = f"{root}/"
         self._slow_until = 0.0
         self._small = SmallFiles()
+        self._listings = Listings()
 
     async def start(self) -> None:
         """Makes the root and removes what crashes left a day ago; raises StorageError where that is not allowed."""
@@ -86,8 +88,21 @@ class FilesEngine:
     async def delete(self, path: str, *, durable: bool = True) -> None:
         await finish(self._delete, path, durable)
 
-    async def children(self, path: str) -> list[str]:
-        return await asyncio.to_thread(self._children, path)
+    async def prune(self, path: str) -> None:
+        # One that somebody fills at this moment stays, and an empty one harms nobody.
+        with suppress(OSError):
+            await finish(os.rmdir, self._root / path)
+
+    async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
+        folder = self._prefix + path
+        try:
+            if await self._quickly(_nothing, self._listings.is_quick, folder):
+                return await self._quickly(_nothing, self._listings.page, folder, after, limit)
+            return await asyncio.to_thread(self._listings.page, folder, after, limit)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _storage_error(path, error) from error
 
     def suspect(self) -> None:
         """Goes to worker threads for everything, for the next seconds: the disk lets us wait."""
@@ -152,7 +167,13 @@ class FilesEngine:
         with self._naming(source), (self._root / source).open("rb", buffering=0) as file:
             os.fsync(file.fileno())
         with self._failing(target):
-            durable.move(self._root / source, self._root / target, self._folders)
+            try:
+                durable.move(self._root / source, self._root / target, self._folders)
+            except FileNotFoundError:
+                # Deleted since it was synced: an upload of a repository that is being removed.
+                if not (self._root / source).exists():
+                    raise PathUnknown(f"{source}: nothing here") from None
+                raise
 
     def _delete(self, path: str, lasting: bool) -> None:
         target, grave = self._root / path, self._scratch / uuid4().hex
@@ -163,14 +184,6 @@ class FilesEngine:
                 durable.sync_folder(target.parent)
         with self._failing(path):
             durable.remove(grave)
-
-    def _children(self, path: str) -> list[str]:
-        try:
-            return sorted(os.listdir(self._root / path))  # noqa: PTH208 - names are all that is asked for
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise _storage_error(path, error) from error
 
     def _same_file(self, fd: int, path: str) -> None:
         held, named = os.fstat(fd), os.stat(self._root / path)  # noqa: PTH116 - beside fstat
@@ -190,7 +203,7 @@ class FilesEngine:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror or error}") from error
+            raise _refused(path, error) from error
 
 
 class FileContent:
@@ -284,4 +297,9 @@ def _nothing(_result: object) -> None:
 def _storage_error(path: str, error: OSError) -> StorageError:
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return PathUnknown(f"{path}: nothing here")
-    return StorageError(f"{path}: {error.strerror or error}")
+    return _refused(path, error)
+
+
+def _refused(path: str, error: OSError) -> StorageError:
+    kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    return kind(f"{path}: {error.strerror or error}")

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from ocispec.digest import Hash
-from ocispec.errors import ObjectTooLong, PathUnknown, UploadBusy
-from storage.engine import PIECE, Stat
+from ocispec.errors import ObjectTooLong, PathUnknown, StorageFull, UploadBusy
+from storage.engine import INLINE, PIECE, Stat
+from storage.threads import finish
 
 _LOCK_SECONDS = 5.0
+# About what an object costs beside its bytes: itself, its lock, its name, the folders that only it needs.
+_OBJECT_BYTES = 1024
 
 
 class MemoryEngine:
-    """Implements `storage.engine.Engine` in one process; nothing survives it."""
+    """Implements `storage.engine.Engine` in one process; nothing survives it.
 
-    def __init__(self) -> None:
-        self._objects: dict[str, _Object] = {}
+    Args:
+        limit: bytes that all objects together may take; `StorageFull` beyond. None sets no limit.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._root = _Folder()
+        self._space = _Space(limit)
 
     async def start(self) -> None:
         """Nothing to make ready."""
@@ -34,10 +43,11 @@ class MemoryEngine:
         return Stat(len(found.data), found.modified)
 
     async def open(self, path: str) -> MemoryContent:
-        return MemoryContent(bytes(self._object(path).data))
+        return MemoryContent(self._object(path).data)
 
     async def write(self, path: str, data: bytes, *, durable: bool = True) -> None:  # noqa: ARG002 - the protocol's
-        self._objects[path] = _Object(bytearray(data))
+        self._space.take(len(data) + _OBJECT_BYTES, path)
+        self._put(path, _Object(bytearray(data)))
 
     @asynccontextmanager
     async def append(self, path: str) -> AsyncIterator[MemoryAppender]:
@@ -47,30 +57,97 @@ class MemoryEngine:
         except TimeoutError:
             raise UploadBusy from None
         try:
-            if self._objects.get(path) is not found:
+            if self._find(path) is not found:
                 raise PathUnknown(f"{path}: nothing here")
-            yield MemoryAppender(found)
+            yield MemoryAppender(found, self._space, path)
         finally:
             found.lock.release()
 
     async def move(self, source: str, target: str) -> None:
         moved = self._object(source)
-        self._objects[target] = moved
-        del self._objects[source]
+        self._take_out(source)
+        self._put(target, moved)
 
     async def delete(self, path: str, *, durable: bool = True) -> None:  # noqa: ARG002 - as above
-        for each in [name for name in self._objects if name == path or name.startswith(f"{path}/")]:
-            del self._objects[each]
+        removed = self._take_out(path)
+        if removed is not None:
+            self._space.free(removed)
 
-    async def children(self, path: str) -> list[str]:
-        start = len(path) + 1
-        return sorted({name[start:].partition("/")[0] for name in self._objects if name.startswith(f"{path}/")})
+    async def prune(self, path: str) -> None:
+        """Folders are there only while something lies below them."""
+
+    async def prune(self, path: str) -> None:
+        """Folders are only what lies below them."""
+
+    async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
+        found = self._find(path)
+        if not isinstance(found, _Folder):
+            return []
+        names = found.in_order()
+        start = bisect_right(names, after)
+        return names[start : None if limit is None else start + limit]
+
+    def _find(self, path: str) -> _Folder | _Object | None:
+        found: _Folder | _Object | None = self._root
+        for name in path.split("/") if path else ():
+            found = found.entries.get(name) if isinstance(found, _Folder) else None
+        return found
 
     def _object(self, path: str) -> _Object:
-        try:
-            return self._objects[path]
-        except KeyError:
-            raise PathUnknown(f"{path}: nothing here") from None
+        found = self._find(path)
+        if not isinstance(found, _Object):
+            raise PathUnknown(f"{path}: nothing here")
+        return found
+
+    def _put(self, path: str, entry: _Object) -> None:
+        *above, name = path.split("/")
+        folder = self._root
+        for each in above:
+            below = folder.entries.get(each)
+            if not isinstance(below, _Folder):
+                below = _Folder()
+                folder.enter(each, below)
+            folder = below
+        former = folder.entries.get(name)
+        if former is not None:
+            self._space.free(former)
+        folder.enter(name, entry)
+
+    def _take_out(self, path: str) -> _Folder | _Object | None:
+        """Removes an entry, and the folders that only it held."""
+        folders = [self._root]
+        *above, name = path.split("/")
+        for each in above:
+            below = folders[-1].entries.get(each)
+            if not isinstance(below, _Folder):
+                return None
+            folders.append(below)
+        removed = folders[-1].leave(name)
+        for each, folder in zip(reversed(above), reversed(folders[:-1]), strict=True):
+            if folder.entries[each].entries:  # type: ignore[union-attr]  # all above are folders
+                break
+            folder.leave(each)
+        return removed
+
+
+class _Folder:
+    def __init__(self) -> None:
+        self.entries: dict[str, _Folder | _Object] = {}
+        self._in_order: list[str] | None = None
+
+    def in_order(self) -> list[str]:
+        if self._in_order is None:
+            self._in_order = sorted(self.entries)
+        return self._in_order
+
+    def enter(self, name: str, entry: _Folder | _Object) -> None:
+        if name not in self.entries:
+            self._in_order = None
+        self.entries[name] = entry
+
+    def leave(self, name: str) -> _Folder | _Object | None:
+        self._in_order = None
+        return self.entries.pop(name, None)
 
 
 class _Object:
@@ -80,19 +157,43 @@ class _Object:
         self.lock = asyncio.Lock()
 
 
-class MemoryContent:
-    """Implements `storage.engine.Content`; every content comes read."""
+class _Space:
+    """How many bytes are left."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data: bytes | None = data
-        self.size = len(data)
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._left = limit or 0
+
+    def take(self, count: int, path: str) -> None:
+        if self._limit is not None and count > self._left:
+            raise StorageFull(f"{path}: no space left of {self._limit} bytes of memory")
+        self._left -= count
+
+    def give(self, count: int) -> None:
+        self._left += count
+
+    def free(self, removed: _Folder | _Object) -> None:
+        if isinstance(removed, _Object):
+            self.give(len(removed.data) + _OBJECT_BYTES)
+            return
+        for each in removed.entries.values():
+            self.free(each)
+
+
+class MemoryContent:
+    """Implements `storage.engine.Content`: an object that is opened grows no more, so its bytes need not be copied."""
+
+    def __init__(self, held: bytearray) -> None:
+        self._held = held
+        self.size = len(held)
+        self.data = bytes(held) if self.size <= INLINE else None
 
     def detach(self) -> int | None:
         return None
 
     async def stream(self, offset: int, count: int) -> AsyncGenerator[bytes, None]:
         for start in range(offset, offset + count, PIECE):
-            yield (self.data or b"")[start : min(start + PIECE, offset + count)]
+            yield bytes(self._held[start : min(start + PIECE, offset + count)])
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -101,19 +202,23 @@ class MemoryContent:
 class MemoryAppender:
     """Implements `storage.engine.Appender`."""
 
-    def __init__(self, target: _Object) -> None:
+    def __init__(self, target: _Object, space: _Space, path: str) -> None:
         self._target = target
+        self._space = space
+        self._path = path
 
     @property
     def size(self) -> int:
         return len(self._target.data)
 
     async def write(self, data: bytes | bytearray | memoryview, running: Hash | None = None) -> None:
+        self._space.take(len(data), self._path)
         self._target.data += data
         if running:
-            running.update(data)
+            await finish(running.update, data)
 
     async def truncate(self, size: int) -> None:
+        self._space.give(self.size - size)
         del self._target.data[size:]
 
     async def read(self, offset: int) -> AsyncIterator[bytes]:

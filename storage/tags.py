@@ -7,6 +7,7 @@ from ocispec.errors import ManifestUnknown, NameUnknown, TagInvalid
 from ocispec.reference import RepositoryName, Tag
 from storage import links, paths
 from storage.engine import Engine
+from storage.names import names
 from storage.repository import Page
 from storage.threads import paced
 
@@ -27,16 +28,15 @@ class HostedTags:
         await links.write(self._engine, paths.tag_current_link(self._name, tag), digest)
 
     async def page(self, after: str, limit: int) -> Page:
-        names = await self._engine.children(paths.tags(self._name))
-        if not names and not await self._engine.children(paths.manifests(self._name)):
-            raise NameUnknown(detail={"name": self._name})
         found: list[str] = []
-        async for tag in paced(valid for name in names if name > after and (valid := _tag(name))):
+        async for name in paced(names(self._engine, paths.tags(self._name), after)):
             # A push that a crash cut short left a folder without a link: no tag.
-            if await self.resolve(tag):
+            if (tag := _tag(name)) and await self.resolve(tag):
                 found.append(tag)
             if len(found) > limit:
                 break
+        if not found and not await self._engine.children(paths.manifests(self._name), limit=1):
+            raise NameUnknown(detail={"name": self._name})
         return Page.of(found, limit)
 
     async def delete(self, tag: Tag) -> None:

@@ -7,7 +7,7 @@ still uses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,12 +30,19 @@ async def acquire(release: Callable[[T], None], work: Callable[..., T], *args: o
         raise
 
 
-async def paced(items: Iterable[T], step: int = 64) -> AsyncIterator[T]:
+async def paced(items: Iterable[T] | AsyncIterable[T], step: int = 64) -> AsyncIterator[T]:
     """Yields `items`, and lets others run after every `step` of them: reading what is warm suspends nowhere."""
-    for n, item in enumerate(items, 1):
+    count = 0
+    async for item in items if isinstance(items, AsyncIterable) else _each(items):
         yield item
-        if n % step == 0:
+        count += 1
+        if count % step == 0:
             await asyncio.sleep(0)
+
+
+async def _each(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item
 
 
 def _keep(_result: object) -> None:

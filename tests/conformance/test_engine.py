@@ -123,6 +123,21 @@ async def test_delete_takes_a_folder_with_all_below_and_is_content_with_nothing(
     assert await engine.read("ab", 1) == b"3"
 
 
+async def test_pruning_takes_no_more_than_an_empty_folder(engine: Engine) -> None:
+    for path in ("a/b/one", "a/b/two"):
+        await engine.write(path, b"x")
+    await engine.delete("a/b/two")
+    for path in ("a/b", "a", "a/b/one", "nowhere", "nowhere/below"):
+        await engine.prune(path)
+    assert await engine.read("a/b/one", 1) == b"x"
+    await engine.delete("a/b/one")
+    for path in ("a/b", "a"):
+        await engine.prune(path)
+    assert "a" not in await engine.children("")
+    await engine.write("a/b/one", b"y")
+    assert await engine.read("a/b/one", 1) == b"y"
+
+
 async def test_children_are_the_names_right_below_in_order(engine: Engine) -> None:
     for path in ("r/b/x", "r/a", "r/b/y", "r/B", "s/z"):
         await engine.write(path, b"")
