@@ -37,6 +37,14 @@ class Page:
         return cls(tuple(names[:limit]), len(names) > limit)
 
 
+@dataclass(frozen=True, slots=True)
+class TagLink:
+    """What a tag points at, and since when: seconds since the epoch."""
+
+    digest: Digest
+    pushed: float
+
+
 class Blobs(Protocol):
     async def size(self, digest: Digest) -> int:
         """Length in bytes; raises BlobUnknown."""
@@ -80,6 +88,9 @@ class Manifests(Protocol):
 class Tags(Protocol):
     async def page(self, after: str, limit: int) -> Page:
         """Tags behind `after` in lexical order; raises NameUnknown."""
+
+    async def link(self, tag: Tag) -> TagLink:
+        """Raises ManifestUnknown."""
 
     async def delete(self, tag: Tag) -> None:
         """Raises ManifestUnknown."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from ocispec.reference import RepositoryName
-from storage import paths, uploads
+from storage import paths, removal, uploads
 from storage.blobs import HostedBlobs
 from storage.catalog import repositories
 from storage.engine import Engine
@@ -66,6 +66,14 @@ class Store:
             if len(found) > limit:
                 break
         return Page.of(found, limit)
+
+    async def count(self, name: RepositoryName) -> removal.Counts:
+        """How much a repository holds; raises NameUnknown."""
+        return await removal.count(self._engine, name)
+
+    async def remove(self, name: RepositoryName) -> None:
+        """Removes a repository, durably, and none that lies below its name; raises NameUnknown."""
+        await removal.remove(self._engine, name)
 
     async def purge_uploads(self, before: float) -> int:
         """Removes all uploads that nothing was written to since `before` (seconds since the epoch); says how many."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ocispec.digest import Digest
-from ocispec.errors import ManifestUnknown, NameUnknown, TagInvalid
+from ocispec.errors import ManifestUnknown, NameUnknown, PathUnknown, TagInvalid
 from ocispec.reference import RepositoryName, Tag
 from storage import links, paths
 from storage.engine import Engine
 from storage.names import names
-from storage.repository import Page
+from storage.repository import Page, TagLink
 from storage.threads import paced
 
 
@@ -39,6 +39,15 @@ class HostedTags:
             raise NameUnknown(detail={"name": self._name})
         return Page.of(found, limit)
 
+    async def link(self, tag: Tag) -> TagLink:
+        digest = await self.resolve(tag)
+        if digest is None:
+            raise _unknown(tag)
+        try:
+            return TagLink(digest, (await self._engine.stat(paths.tag_current_link(self._name, tag))).modified)
+        except PathUnknown:
+            raise _unknown(tag) from None
+
     async def delete(self, tag: Tag) -> None:
         if await self.resolve(tag) is None:
             raise ManifestUnknown(detail={"tag": tag})
@@ -53,6 +62,10 @@ class HostedTags:
                 await self._engine.delete(paths.tag(self._name, tag))
                 removed.append(tag)
         return tuple(removed)
+
+
+def _unknown(tag: Tag) -> ManifestUnknown:
+    return ManifestUnknown(detail={"tag": tag})
 
 
 def _tag(name: str) -> Tag | None:
