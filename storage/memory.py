@@ -74,9 +74,6 @@ class MemoryEngine:
             self._space.free(removed)
 
     async def prune(self, path: str) -> None:
-        """Folders are there only while something lies below them."""
-
-    async def prune(self, path: str) -> None:
         """Folders are only what lies below them."""
 
     async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
