@@ -50,7 +50,7 @@ class HostedTags:
 
     async def delete(self, tag: Tag) -> None:
         if await self.resolve(tag) is None:
-            raise ManifestUnknown(detail={"tag": tag})
+            raise _unknown(tag)
         await self._engine.delete(paths.tag(self._name, tag))
 
     async def delete_pointing_at(self, digest: Digest) -> tuple[Tag, ...]:
