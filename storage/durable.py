@@ -102,6 +102,16 @@ def write(target: Path, data: bytes, scratch: Path, folders: DurableFolders) -> 
         temporary.unlink(missing_ok=True)
 
 
+def write_quickly(target: Path, data: bytes) -> None:
+    """Writes a file that need not last; tried as often as `move`, for the same reason."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            return
+    raise FileNotFoundError(f"{target.parent} keeps vanishing")
+
+
 def write_all(write: Callable[[memoryview], int], data: bytes | bytearray | memoryview) -> None:
     """Gives all of `data` to `write`, which tells how much it took, at most `WRITE` bytes at a time."""
     rest = memoryview(data)

@@ -160,8 +160,7 @@ class FilesEngine:
             if lasting:
                 durable.write(target, data, self._scratch, self._folders)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+                durable.write_quickly(target, data)
 
     def _move(self, source: str, target: str) -> None:
         with self._naming(source), (self._root / source).open("rb", buffering=0) as file:
