@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from registry.commands import checking, serving
+from registry.commands import checking, collecting, serving
 
 app = typer.Typer(
     name="registry",
@@ -28,5 +28,5 @@ def main(
         raise typer.Exit
 
 
-for group in (serving, checking):
+for group in (serving, checking, collecting):
     app.add_typer(group.app)
