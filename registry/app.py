@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from ocispec.errors import StorageError
-from registry import logs
+from registry import exclusion, logs
 from registry.api import errors, lists, manifests, uploads
 from registry.api.guard import guard
 from registry.api.pull import PullEndpoints
@@ -59,6 +59,7 @@ def _endpoints(settings: Settings, store: Store, events: Events, lifespan: _Life
 def worker() -> ASGIApp:
     """Returns the application of one worker process, as its environment describes it."""
     settings = Settings.from_environment()
+    exclusion.share(settings)
     logs.configure(settings.log.level)
     return create_app(settings, FilesEngine(settings.storage.filesystem.rootdirectory))
 

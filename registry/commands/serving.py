@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from registry import config, logs, server
+from registry import config, exclusion, logs, server
 from registry.commands.common import ConfigFile, failing
 from storage.files import FilesEngine
 
@@ -44,6 +44,7 @@ def _prepare(settings: config.Settings) -> None:
     root = settings.storage.filesystem.rootdirectory.absolute()
     # Here and not only in the workers: a folder that cannot be written to is one clear line, before anything listens.
     asyncio.run(FilesEngine(root).start())
+    exclusion.share(settings)
     logging.getLogger("registry").info("images are kept in %s", root)
 
 
