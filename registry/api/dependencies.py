@@ -60,9 +60,9 @@ def limited(n: str | None, most: int) -> int:
     return min(int(n.lstrip("0")[:19] or "0"), most)
 
 
-def next_page(request: Request, path: str, page: Page, n: int) -> dict[str, str]:
-    """Returns the `Link` header to what follows, where something does (RFC 8288)."""
+def next_page(request: Request, path: str, page: Page, n: int, **query: str) -> dict[str, str]:
+    """Returns the `Link` header to what follows, where something does (RFC 8288); `query` is what else it asks for."""
     if not page.more or not page.entries:
         return {}
-    target = f"{location(request, path)}?{urlencode({'n': n, 'last': page.entries[-1]})}"
+    target = f"{location(request, path)}?{urlencode({'n': n, 'last': page.entries[-1], **query})}"
     return {"Link": str(Link(target, {"rel": "next"}))}
