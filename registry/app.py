@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -13,23 +11,20 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
-from ocispec.errors import StorageError
-from registry import exclusion, logs
+from registry import acceptance, engines, exclusion, logs
 from registry.api import errors, lists, manifests, uploads
 from registry.api.guard import guard
 from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
 from registry.auth.composition import guarded
 from registry.config import Settings
-from registry.config.storage import UploadPurging
 from registry.events import Events
+from registry.purging import purge
 from storage.engine import Engine
-from storage.files import FilesEngine
 from storage.memory import MemoryEngine
 from storage.store import Store
 
 _Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-_log = logging.getLogger("registry")
 
 
 def create_app(settings: Settings, engine: Engine) -> ASGIApp:
@@ -37,9 +32,9 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
 
     Every path ends in the same envelope of errors.
     """
-    store = Store(engine, sparse_images=settings.layerhouse.sparseimages)
+    store = Store(engine, sparse_images=settings.layerhouse.sparseimages, rules=acceptance.rules(settings))
     events = Events()
-    background = [partial(_purge, store, settings.storage.maintenance.uploadpurging)]
+    background = [partial(purge, store, settings)]
     app = _endpoints(settings, store, events, _lifespan(engine, background))
     absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
     return RequestMiddleware(guarded(app, absent, settings))
@@ -61,7 +56,7 @@ def worker() -> ASGIApp:
     settings = Settings.from_environment()
     exclusion.share(settings)
     logs.configure(settings.log.level)
-    return create_app(settings, FilesEngine(settings.storage.filesystem.rootdirectory))
+    return create_app(settings, engines.engine(settings))
 
 
 def _lifespan(engine: Engine, background: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> _Lifespan:
@@ -77,15 +72,3 @@ def _lifespan(engine: Engine, background: Sequence[Callable[[], Coroutine[Any, A
                 each.cancel()
 
     return lifespan
-
-
-async def _purge(store: Store, purging: UploadPurging) -> None:
-    """Removes stale uploads now and at every interval; every worker may, a second removal finds nothing."""
-    while purging.enabled and not purging.dryrun:
-        try:
-            removed = await store.purge_uploads(time.time() - purging.age.total_seconds())
-            if removed:
-                _log.info("purged %d stale uploads", removed)
-        except StorageError as error:
-            _log.error("stale uploads could not be purged: %s", error.message)
-        await asyncio.sleep(purging.interval.total_seconds())

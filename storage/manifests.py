@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from ocispec import mediatypes
 from ocispec.digest import Digest
@@ -24,6 +24,7 @@ from storage.blobs import HostedBlobs
 from storage.engine import Engine
 from storage.referrers import HostedReferrers
 from storage.repository import MAX_MANIFEST, StoredManifest
+from storage.rules import Rules
 from storage.tags import HostedTags
 from storage.threads import paced
 
@@ -63,6 +64,7 @@ class HostedManifests:
         name: the repository's.
         cache: shared by all repositories.
         required: where the blobs of an image must lie before it is taken; None where they need not.
+        rules: what else is asked of a manifest.
         tags: the repository's.
         referrers: the repository's.
     """
@@ -74,6 +76,7 @@ class HostedManifests:
         *,
         cache: ManifestCache,
         required: HostedBlobs | None,
+        rules: Rules,
         tags: HostedTags,
         referrers: HostedReferrers,
     ) -> None:
@@ -81,6 +84,7 @@ class HostedManifests:
         self._name = name
         self._cache = cache
         self._required = required
+        self._rules = rules
         self._tags = tags
         self._referrers = referrers
 
@@ -97,9 +101,13 @@ class HostedManifests:
         if len(raw) > MAX_MANIFEST:
             raise ManifestTooLarge(f"manifest of {len(raw)} bytes: at most {MAX_MANIFEST} are accepted")
         digest = await asyncio.to_thread(_digest, reference, raw)
-        manifest = await asyncio.to_thread(Manifest.parse, raw, media_type)
-        if self._required:
-            await self._require_blobs(manifest, self._required)
+        manifest = await asyncio.to_thread(self._accepted, raw, media_type)
+        missing = [str(digest) async for digest in self._missing(manifest)]
+        if missing:
+            raise ManifestBlobUnknown(
+                f"manifest references what is unknown to {self._name}: {', '.join(missing)}",
+                detail=[{"digest": digest} for digest in missing],
+            )
         await self._engine.write(paths.blob_data(digest), raw)
         if manifest.subject:
             # Before the link: what the index names without a link does not count, the other way round would be lost.
@@ -132,15 +140,29 @@ class HostedManifests:
         self._cache.put(stored)
         return stored
 
-    async def _require_blobs(self, manifest: Manifest, blobs: HostedBlobs) -> None:
-        # Children of an index may lie elsewhere or come later (sparse indexes); foreign layers never come.
-        needed = dict.fromkeys(each.digest for each in manifest.blobs if not mediatypes.is_foreign(each.media_type))
-        missing = [str(digest) async for digest in paced(needed) if not await blobs.has(digest)]
-        if missing:
-            raise ManifestBlobUnknown(
-                f"manifest references blobs unknown to {self._name}: {', '.join(missing)}",
-                detail=[{"digest": digest} for digest in missing],
-            )
+    def _accepted(self, raw: bytes, media_type: str | None) -> Manifest:
+        manifest = Manifest.parse(raw, media_type)
+        self._rules.accept(manifest)
+        return manifest
+
+    async def _missing(self, manifest: Manifest) -> AsyncIterator[Digest]:
+        """Yields what has to lie here and does not: blobs of an image, and children of an index as the rules want."""
+        children = dict.fromkeys(each.digest for each in manifest.manifests if self._rules.children(each))
+        async for digest in paced(children):
+            if not await self._has(digest):
+                yield digest
+        # Foreign layers never come.
+        blobs = dict.fromkeys(each.digest for each in manifest.blobs if not mediatypes.is_foreign(each.media_type))
+        async for digest in paced(blobs if self._required else ()):
+            if self._required and not await self._required.has(digest):
+                yield digest
+
+    async def _has(self, digest: Digest) -> bool:
+        target = await links.read(self._engine, paths.revision_link(self._name, digest))
+        try:
+            return target is not None and bool(await self._engine.stat(paths.blob_data(target)))
+        except PathUnknown:
+            return False
 
 
 def _digest(reference: Tag | Digest, raw: bytes) -> Digest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 
 from ocispec.reference import RepositoryName
@@ -13,6 +13,7 @@ from storage.engine import Engine
 from storage.manifests import HostedManifests, ManifestCache
 from storage.referrers import CompletedRepositories, HostedReferrers
 from storage.repository import Page, Repository
+from storage.rules import ANY, Rules
 from storage.tags import HostedTags
 from storage.uploads import HostedUploads, RunningHashes
 
@@ -26,11 +27,22 @@ class Store:
     Args:
         engine: where the bytes rest.
         sparse_images: whether an image may be pushed before, or without, its blobs.
+        rules: what else is asked of a manifest that is pushed.
+        dressed: gives each repository as it is to be seen; as it lies here unless told.
     """
 
-    def __init__(self, engine: Engine, *, sparse_images: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        sparse_images: bool = False,
+        rules: Rules = ANY,
+        dressed: Callable[[Repository], Repository] = lambda hosted: hosted,
+    ) -> None:
+        self._dressed = dressed
         self._engine = engine
         self._sparse_images = sparse_images
+        self._rules = rules
         self._cache = ManifestCache()
         self._hashes = RunningHashes()
         self._completed = CompletedRepositories()
@@ -48,12 +60,12 @@ class Store:
             name,
             cache=self._cache,
             required=None if self._sparse_images else blobs,
+            rules=self._rules,
             tags=tags,
             referrers=referrers,
         )
-        return Repository(
-            name, blobs, manifests, tags, referrers, HostedUploads(self._engine, name, blobs, self._hashes)
-        )
+        uploads = HostedUploads(self._engine, name, blobs, self._hashes)
+        return self._dressed(Repository(name, blobs, manifests, tags, referrers, uploads))
 
     async def catalog(
         self, after: str, limit: int, shown: Callable[[RepositoryName], bool] = lambda _name: True
@@ -75,7 +87,14 @@ class Store:
         """Removes a repository, durably, and none that lies below its name; raises NameUnknown."""
         await removal.remove(self._engine, name)
 
-    async def purge_uploads(self, before: float) -> int:
-        """Removes all uploads that nothing was written to since `before` (seconds since the epoch); says how many."""
-        found = repositories(self._engine, holding=paths.UPLOADS)
-        return sum([await uploads.purge(self._engine, name, before) async for name in found])
+    async def purge_uploads(self, before: float, *, dry_run: bool = False) -> AsyncIterator[str]:
+        """Removes all uploads that nothing was written to since `before` (seconds since the epoch).
+
+        Yields:
+            Each as `repository/id`, once it is removed; with `dry_run` they stay.
+        """
+        async for name in repositories(self._engine, holding=paths.UPLOADS):
+            async for upload_id in uploads.stale(self._engine, name, before):
+                if not dry_run:
+                    await self._engine.delete(f"{paths.uploads(name)}/{upload_id}")
+                yield f"{name}/{upload_id}"

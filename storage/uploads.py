@@ -117,20 +117,12 @@ class HostedUploads:
             raise _unknown(upload_id) from None
 
 
-async def purge(engine: Engine, name: RepositoryName, before: float) -> int:
-    """Removes the repository's uploads that were begun and last written to before a time (seconds since the epoch).
-
-    Returns:
-        How many were removed.
-    """
-    removed = 0
+async def stale(engine: Engine, name: RepositoryName, before: float) -> AsyncIterator[str]:
+    """Yields the uploads that were begun and last written to before a time (seconds since the epoch)."""
     for each in await engine.children(paths.uploads(name)):
         folder = f"{paths.uploads(name)}/{each}"
-        newest = max([await _modified(engine, f"{folder}/{file}") for file in ("startedat", "data")])
-        if newest < before:
-            await engine.delete(folder)
-            removed += 1
-    return removed
+        if max([await _modified(engine, f"{folder}/{file}") for file in ("startedat", "data")]) < before:
+            yield each
 
 
 async def _modified(engine: Engine, path: str) -> float:

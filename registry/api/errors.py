@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -10,8 +11,10 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from ocispec.errors import LayerhouseError, RegistryError, Unsupported, envelope
+from ocispec.errors import LayerhouseError, RegistryError, StorageFull, UnknownError, Unsupported, envelope
 from registry.api import pull
+
+_log = logging.getLogger("registry")
 
 
 def render(error: RegistryError) -> Response:
@@ -20,11 +23,20 @@ def render(error: RegistryError) -> Response:
     return Response(body, error.status, {"Content-Type": "application/json", **error.headers})
 
 
+def _full() -> Response:
+    answer = render(UnknownError(StorageFull.summary))
+    answer.status_code = StorageFull.status
+    return answer
+
+
 def add_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Renders what the handlers and FastAPI's routing refuse; leaves faults to who knows the request's id."""
 
     @app.exception_handler(LayerhouseError)
     async def of_the_tree(request: Request, error: LayerhouseError) -> Response:
+        if isinstance(error, StorageFull):
+            _log.error("no space is left: %s", error.message)
+            return _full()
         if not isinstance(error, RegistryError):
             raise error
         if isinstance(error, Unsupported):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from registry import config, exclusion, logs, server
+from registry import config, engines, logs, server
 from registry.commands.common import ConfigFile, failing
-from storage.files import FilesEngine
 
 app = typer.Typer()
 
@@ -30,22 +27,14 @@ def serve(
     with failing():
         settings = config.load(file, root, addr, workers)
         logs.configure(settings.log.level)
-        _prepare(settings)
-        settings.to_environment()
-        server.serve("registry.app:worker", _server_settings(settings))
+        with engines.prepared(settings) as prepared:
+            prepared.to_environment()
+            server.serve("registry.app:worker", _server_settings(prepared))
 
 
 def _server_settings(settings: config.Settings) -> server.ServerSettings:
     http, drain = settings.http, settings.http.draintimeout.total_seconds()
     return server.ServerSettings(http.bound_host, http.bound_port, settings.layerhouse.workers, drain)
-
-
-def _prepare(settings: config.Settings) -> None:
-    root = settings.storage.filesystem.rootdirectory.absolute()
-    # Here and not only in the workers: a folder that cannot be written to is one clear line, before anything listens.
-    asyncio.run(FilesEngine(root).start())
-    exclusion.share(settings)
-    logging.getLogger("registry").info("images are kept in %s", root)
 
 
 @app.command()

@@ -119,6 +119,7 @@ def _embedded() -> dict[str, Any]:
     return {
         "storage": {"filesystem": {"rootdirectory": DEFAULT_ROOT}, "delete": {"enabled": True}},
         "http": {"addr": "127.0.0.1:5000"},
+        "validation": {"manifests": {"urls": {"allow": ["."]}, "indexes": {"platforms": "none"}}},
     }
 
 

@@ -6,22 +6,39 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from registry.config.patterns import Pattern
 from registry.config.values import Section, lower
 
 
 class Urls(Section):
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
+    """Where a manifest may say that its layers lie elsewhere (`urls`, of foreign layers). Only http and https, ever."""
+
+    allow: tuple[Pattern, ...] = Field(
+        default=(),
+        description="regular expressions: each URL has to match one; without any here and in `deny`, manifests with"
+        " URLs are refused",
+    )
+    deny: tuple[Pattern, ...] = Field(
+        default=(), description="regular expressions: a manifest with a URL that matches one is refused"
+    )
 
 
 class ListedPlatform(Section):
-    architecture: str
-    os: str
+    architecture: str = Field(description="as an index names it, like `amd64`")
+    os: str = Field(description="as an index names it, like `linux`")
 
 
 class Indexes(Section):
-    platforms: Annotated[Literal["all", "none", "list"], BeforeValidator(lower)] | None = None
-    platformlist: tuple[ListedPlatform, ...] = ()
+    """Which children of an index have to be there before it is taken."""
+
+    platforms: Annotated[Literal["all", "none", "list"], BeforeValidator(lower)] | None = Field(
+        default=None,
+        description="`all`, `none`, or those of `platformlist`; nothing given means `all`, and `none` with"
+        " `layerhouse.sparseimages`",
+    )
+    platformlist: tuple[ListedPlatform, ...] = Field(
+        default=(), description="with `list`: platforms whose images have to be there; none listed means all"
+    )
 
 
 class ManifestValidation(Section):
@@ -30,13 +47,23 @@ class ManifestValidation(Section):
 
 
 class Validation(Section):
-    enabled: bool | None = None
-    disabled: bool = False
+    """What is asked of manifests that are pushed, beside being ones."""
+
+    enabled: bool | None = Field(default=None, description="`true` stands above `disabled`; `false` says nothing")
+    disabled: bool = Field(default=False, description="whether `validation.manifests` does not count")
     manifests: ManifestValidation = ManifestValidation()
+
+    @property
+    def counts(self) -> bool:
+        """Whether `manifests` is in force, as Distribution makes it out of two keys."""
+        return self.enabled or not self.disabled
 
 
 class RepositoryPolicy(Section):
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="`image`, `plugin`: images of another class are refused, those of none too; none listed takes all",
+    )
 
 
 class Policy(Section):
@@ -44,8 +71,10 @@ class Policy(Section):
 
 
 class Catalog(Section):
-    maxentries: Annotated[int, Field(gt=0)] = 1000
+    maxentries: Annotated[int, Field(gt=0)] = Field(
+        default=1000, description="how many repositories a page of the catalogue has at most"
+    )
 
 
 class TagList(Section):
-    maxtags: Annotated[int, Field(gt=0)] = 1000
+    maxtags: Annotated[int, Field(gt=0)] = Field(default=1000, description="how many tags a page has at most")

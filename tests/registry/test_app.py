@@ -48,10 +48,10 @@ class Failing(MemoryEngine):
         if self.failing == "start":
             raise StorageError("the disk is gone")
 
-    async def children(self, path: str) -> list[str]:
+    async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
         if self.failing == "children":
             raise StorageError("the disk is gone")
-        return await super().children(path)
+        return await super().children(path, after, limit)
 
 
 async def test_a_purge_that_fails_is_told_and_tried_again_at_every_interval(caplog: pytest.LogCaptureFixture) -> None:

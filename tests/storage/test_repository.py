@@ -292,9 +292,11 @@ class FailingOnce:
 async def test_stale_uploads_are_purged_and_young_ones_are_not(store: Store, repository: Repository) -> None:
     upload = await repository.uploads.begin()
     await repository.uploads.append(upload, chunks(b"1"))
-    assert await store.purge_uploads(before=0) == 0
-    assert await repository.uploads.size(upload) == 1
-    assert await store.purge_uploads(before=2**40) == 1
+    assert [each async for each in store.purge_uploads(before=0)] == []
+    for dry_run in (True, False):
+        assert await repository.uploads.size(upload) == 1
+        found = [each async for each in store.purge_uploads(before=2**40, dry_run=dry_run)]
+        assert found == [f"{NAME}/{upload}"]
     with pytest.raises(BlobUploadUnknown):
         await repository.uploads.size(upload)
 

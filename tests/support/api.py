@@ -22,7 +22,13 @@ from storage.engine import Engine
 from tests.support.images import CONFIG, INDEX, LAYER, MANIFEST, sha256
 
 Headers = Mapping[str, str | list[str]]
-DELETES = Settings.model_validate({"storage": {"delete": {"enabled": True}}})
+# As without a configuration.
+DELETES = Settings.model_validate(
+    {
+        "storage": {"delete": {"enabled": True}},
+        "validation": {"manifests": {"urls": {"allow": ["."]}, "indexes": {"platforms": "none"}}},
+    }
+)
 PATHSEND = "http.response.pathsend"
 
 
