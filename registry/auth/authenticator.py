@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from ocispec.errors import Unauthorized
 from ocispec.headers import Scope
+from registry import context
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Kind(StrEnum):
@@ -70,7 +74,7 @@ Credentials = Basic | Bearer
 class Authenticator(Protocol):
     """One kind of authentication. Several are asked in their order, and the first that knows somebody decides."""
 
-    async def identify(self, credentials: Credentials | None, scope: Mapping[str, Any]) -> Identity | None:
+    async def identify(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:
         """Says who asks; None where these credentials are none of its kind, or wrong.
 
         Args:
@@ -109,6 +113,7 @@ def _basic(encoded: bytes) -> Basic | None:
         user, colon, password = b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         colon = ""
-    if not colon:
-        raise Unauthorized("the Authorization header cannot be read: expected user:password in base64 of UTF-8")
+    if not colon or CONTROLS.search(user + password):
+        expected = "expected user:password as base64 of UTF-8, without control characters"
+        raise Unauthorized(f"the Authorization header cannot be read: {expected}")
     return Basic(user, password) if user or password else None

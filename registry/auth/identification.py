@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ocispec.errors import RequestInvalid, Unauthorized
 from ocispec.headers import Scope
+from registry import context
 from registry.auth.authenticator import ANONYMOUS, Authenticator, Bearer, Credentials, Identity, parse_credentials
 
 
@@ -22,7 +22,7 @@ class Identification:
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self._authenticators = tuple(authenticators)
 
-    async def of(self, scope: Mapping[str, Any], wanted: Callable[[], Sequence[Scope]]) -> Identity:
+    async def of(self, scope: context.Scope, wanted: Callable[[], Sequence[Scope]]) -> Identity:
         """Says who sent a request; anonymous where it tells nothing.
 
         Args:
@@ -49,7 +49,7 @@ class Identification:
             raise Unauthorized("user name or password is wrong", headers=self.challenge(wanted()))
         return identity
 
-    async def by(self, credentials: Credentials | None, scope: Mapping[str, Any]) -> Identity | None:
+    async def by(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:
         """Says whose credentials these are; None where they are nobody's. Whoever gives none is anonymous at worst."""
         for each in self._authenticators:
             if (found := await each.identify(credentials, scope)) is not None:

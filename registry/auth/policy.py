@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from ocispec.reference import RepositoryName
 from registry.auth.authenticator import Identity, Kind
 from registry.auth.caller import Action
+from registry.auth.rules import CompiledRules, from_file, inline_places
 from registry.auth.wanted import ADMINISTRATION, CATALOG, Wanted
+from registry.auth.watched import Watched
+from registry.config.access import Access
 
 
 class Policy(Protocol):
@@ -28,6 +32,32 @@ class KnownMayAll:
 
     def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:  # noqa: ARG002 - as the protocol has it
         return identity.kind is not Kind.ANONYMOUS
+
+
+class ByRules:
+    """The rules of the configuration, or of a file that is read again when it changes.
+
+    Raises:
+        ConfigError: the file cannot be read or used.
+    """
+
+    def __init__(self, given: Access) -> None:
+        self._file = None if given.file is None else Watched(given.file, partial(from_file, path=given.file))
+        self._rules = CompiledRules(given, inline_places(given))
+
+    @property
+    def rules(self) -> CompiledRules:
+        """Those in force."""
+        return self._rules if self._file is None else self._file.value
+
+    async def refresh(self) -> None:
+        if self._file is not None:
+            await self._file.refresh()
+
+    def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:
+        if repository is None and action is Action.PULL:
+            return identity.kind is not Kind.ANONYMOUS or self.rules.lets_read(identity)
+        return self.rules.decide(identity, action, repository).is_allowed
 
 
 class Somebody:

@@ -1,0 +1,76 @@
+"""Small files that are read again when they change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from registry.config import ConfigError
+from storage.threads import finish
+
+_LIMIT = 16 * 1024 * 1024
+T = TypeVar("T")
+_log = logging.getLogger("registry")
+
+
+def read_small(path: Path) -> bytes:
+    """Returns a whole file; raises ConfigError where it cannot be read, or is longer than such a file can be."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    if len(data) > _LIMIT:
+        raise ConfigError(f"{path}: longer than {_LIMIT >> 20} MiB")
+    return data
+
+
+class Watched(Generic[T]):
+    """What a file says. While a new version cannot be used, what the last one said stays in force.
+
+    Attributes:
+        value: what it says.
+
+    Args:
+        path: of the file.
+        parse: makes a value of its bytes; raises ConfigError.
+
+    Raises:
+        ConfigError: the file cannot be read, or not be used, to begin with.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
+        self._path = path
+        self._parse = parse
+        self._seen = self._version()
+        self.value = self._load()
+
+    async def refresh(self) -> None:
+        """Looks whether the file has changed, which costs a `stat`, and reads it in a thread where it has.
+
+        Whoever asks meanwhile gets the value before. A cancelled call has read it all the same.
+        """
+        seen = self._version()
+        if seen != self._seen:
+            self._seen = seen
+            await finish(self._reload)
+
+    def _reload(self) -> None:
+        try:
+            self.value = self._load()
+        except ConfigError as error:
+            _log.error("%s; what %s said before stays in force", error.message, self._path)
+        else:
+            _log.info("%s has changed, what it says now is in force", self._path)
+
+    def _load(self) -> T:
+        return self._parse(read_small(self._path))
+
+    def _version(self) -> tuple[int, ...] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
