@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Partial:
     Attributes:
         size: of the whole, in bytes.
         came: how many bytes of it are here.
+        noticed: is called, in a worker thread, each time that bytes came or went.
     """
 
     def __init__(self, folder: Path, digest: Digest, size: int, fd: int, recorded: int) -> None:
@@ -56,6 +57,7 @@ class Partial:
         self._changing = threading.Lock()
         self._hashing = threading.Lock()
         self._verifier = Verifier(digest)
+        self.noticed: Callable[[], None] = _nobody
         with storage_errors(folder):
             self._restore()
 
@@ -63,6 +65,15 @@ class Partial:
     def came(self) -> int:
         with self._changing:
             return self._extents.total
+
+    def reach(self, offset: int) -> int:
+        """Returns the offset behind the bytes that are here from `offset` on; `offset` where none are."""
+        with self._changing:
+            return self._extents.end_of(offset)
+
+    def reader(self) -> int:
+        """Returns a descriptor to read from, which stays good when the partial is closed; its owner closes it."""
+        return os.dup(self._fd)
 
     def missing(self, limit: int) -> list[tuple[int, int]]:
         """Returns offset and length of all that is not here, in pieces of at most `limit` bytes."""
@@ -88,6 +99,7 @@ class Partial:
             durable.write_all(put, data)
         with self._changing:
             self._extents.add(offset, offset + len(data))
+        self.noticed()
         self._hash(data, offset)
 
     def record(self, offset: int, length: int) -> None:
@@ -297,6 +309,10 @@ def _read(record: bytes) -> Iterator[tuple[int, int]]:
         with contextlib.suppress(ValueError):
             offset, length = map(int, line.split())
             yield offset, length
+
+
+def _nobody() -> None:
+    """Nobody reads along."""
 
 
 def _close(fd: int | None) -> None:

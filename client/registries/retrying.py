@@ -145,7 +145,9 @@ def _attempts(pause: Callable[[Exception], bool | float], attempts: int, first: 
 
     import stamina  # noqa: PLC0415 - see above
 
-    # Whoever sets up logging hears of retries; without that they would be written on the terminal.
+    # Whoever sets up logging hears of retries; without that they would be written on the terminal, and by structlog,
+    # where that is installed, even on standard output.
     logging.getLogger("stamina").addHandler(logging.NullHandler())
+    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
     found = stamina.retry_context(pause, attempts, None, wait_initial=first, wait_max=30.0, wait_jitter=first)
     return aiter(found)

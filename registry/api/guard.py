@@ -6,6 +6,7 @@ from fastapi import Request
 
 from ocispec.errors import Unsupported
 from registry.api.dependencies import READ, TheSettings
+from registry.outgoing import shown
 
 UPLOADS = "uploads"
 """Tag of the routes whose DELETE only gives up what is not stored yet."""
@@ -15,10 +16,12 @@ async def guard(request: Request, settings: TheSettings) -> None:
     """Every route of the application depends on this.
 
     Raises:
-        Unsupported: the registry is read-only, or deletes are disabled.
+        Unsupported: the registry is a mirror or read-only, or deletes are disabled.
     """
     if request.method in READ:
         return
+    if settings.proxy.remoteurl:
+        raise Unsupported(f"this registry mirrors {shown(settings.proxy.remoteurl)}: it takes no pushes and no deletes")
     if settings.storage.maintenance.readonly.enabled:
         raise Unsupported("the registry is read-only: storage.maintenance.readonly is enabled")
     deletes = request.method == "DELETE" and UPLOADS not in request.scope["route"].tags

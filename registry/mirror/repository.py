@@ -1,0 +1,203 @@
+"""A mirrored repository: what is here, and behind it what upstream has. What changes it concerns what is here alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from ocispec.descriptor import Descriptor
+from ocispec.digest import Digest
+from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestUnknown, RegistryError
+from ocispec.manifest import Manifest
+from ocispec.reference import RepositoryName, Tag
+from registry.mirror.fetching import Fetch, Fetches
+from registry.mirror.upstream import Upstream, answered
+from storage.engine import INLINE, Content
+from storage.repository import Blobs, Manifests, Page, Referrers, Repository, StoredManifest, TagLink, Tags
+
+_log = logging.getLogger("registry")
+
+
+class Sizes:
+    """How long blobs are, as the manifests that name them say, the last `limit` of them."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+
+    def get(self, digest: Digest) -> int | None:
+        return self._sizes.get(digest)
+
+    def learn(self, manifest: Manifest) -> None:
+        for each in manifest.blobs:
+            self._sizes[each.digest] = each.size
+        while len(self._sizes) > self._limit:
+            self._sizes.popitem(last=False)
+
+
+class MirroredBlobs:
+    """Implements `storage.repository.Blobs`."""
+
+    def __init__(self, name: RepositoryName, here: Blobs, upstream: Upstream, fetches: Fetches, sizes: Sizes) -> None:
+        self._name = name
+        self._here = here
+        self._upstream = upstream
+        self._fetches = fetches
+        self._sizes = sizes
+
+    async def size(self, digest: Digest) -> int:
+        with suppress(BlobUnknown):
+            return await self._here.size(digest)
+        return await self._size_there(digest)
+
+    async def open(self, digest: Digest) -> Content:
+        with suppress(BlobUnknown):
+            return await self._here.open(digest)
+        fetch = self._fetches.of(self._name, digest, await self._size_there(digest))
+        arriving = await self._along(fetch)
+        return arriving or await self._here.open(digest)
+
+    async def mount(
+        self, digest: Digest, source: RepositoryName | None, readable: Callable[[RepositoryName], bool]
+    ) -> bool:
+        return await self._here.mount(digest, source, readable)
+
+    async def delete(self, digest: Digest) -> None:
+        await self._here.delete(digest)
+
+    async def _along(self, fetch: Fetch) -> Content | None:
+        if fetch.size > INLINE and (arriving := await fetch.opened()):
+            return arriving
+        await fetch.whole()
+        return None
+
+    async def _size_there(self, digest: Digest) -> int:
+        known = self._sizes.get(digest)
+        if known is not None:
+            return known
+        with answered():
+            return await self._upstream.size(self._name, digest)
+
+
+class MirroredManifests:
+    """Implements `storage.repository.Manifests`.
+
+    A tag is asked of upstream each time, by a HEAD, which Docker Hub does not count; the manifest is fetched only
+    where it stands for another digest than here. Where upstream does not answer, what is here is served.
+    """
+
+    def __init__(self, name: RepositoryName, here: Manifests, upstream: Upstream, sizes: Sizes) -> None:
+        self._name = name
+        self._here = here
+        self._upstream = upstream
+        self._sizes = sizes
+
+    async def get(self, reference: Tag | Digest) -> StoredManifest:
+        found = await self._at_hand(reference)
+        if found and isinstance(reference, Digest):
+            return found
+        try:
+            with answered():
+                return await self._current(reference, found)
+        except ManifestUnknown:
+            raise
+        except RegistryError as error:
+            if found is None:
+                raise
+            _log.warning("%s:%s is served as it is here: %s", self._name, reference, error.message)
+            return found
+
+    async def put(
+        self, reference: Tag | Digest, raw: bytes, media_type: str | None, tags: Sequence[Tag] = ()
+    ) -> tuple[StoredManifest, Digest | None]:
+        return await self._here.put(reference, raw, media_type, tags)
+
+    async def delete(self, digest: Digest) -> tuple[Tag, ...]:
+        return await self._here.delete(digest)
+
+    async def _at_hand(self, reference: Tag | Digest) -> StoredManifest | None:
+        try:
+            found = await self._here.get(reference)
+        except ManifestUnknown:
+            return None
+        with suppress(ManifestInvalid):
+            self._sizes.learn(await asyncio.to_thread(Manifest.parse, found.raw, found.media_type))
+        return found
+
+    async def _current(self, reference: Tag | Digest, found: StoredManifest | None) -> StoredManifest:
+        remote = self._upstream.remote(self._name)
+        if isinstance(reference, Tag):
+            stated = await remote.head(reference)
+            if found and stated == found.digest:
+                return found
+        digest, manifest = await remote.manifest(reference)
+        self._sizes.learn(manifest)
+        tags = (reference,) if isinstance(reference, Tag) else ()
+        stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
+        return stored
+
+
+class MirroredTags:
+    """Implements `storage.repository.Tags`: upstream's list; what is here where upstream does not answer."""
+
+    def __init__(self, name: RepositoryName, here: Tags, upstream: Upstream) -> None:
+        self._name = name
+        self._here = here
+        self._upstream = upstream
+
+    async def page(self, after: str, limit: int) -> Page:
+        try:
+            with answered():
+                names = await self._upstream.tags(self._name)
+        except RegistryError as error:
+            if error.status == 404:
+                raise
+            _log.warning("%s: the tags that are here are listed: %s", self._name, error.message)
+            return await self._here.page(after, limit)
+        return Page.of(sorted({each for each in names if each > after and _is_tag(each)})[: limit + 1], limit)
+
+    async def link(self, tag: Tag) -> TagLink:
+        return await self._here.link(tag)
+
+    async def delete(self, tag: Tag) -> None:
+        await self._here.delete(tag)
+
+
+class MirroredReferrers:
+    """Implements `storage.repository.Referrers`: upstream's; what is here where upstream does not answer."""
+
+    def __init__(self, name: RepositoryName, here: Referrers, upstream: Upstream) -> None:
+        self._name = name
+        self._here = here
+        self._upstream = upstream
+
+    async def of(self, subject: Digest) -> tuple[Descriptor, ...]:
+        try:
+            with answered():
+                return await self._upstream.referrers(self._name, subject)
+        except RegistryError as error:
+            _log.warning("%s: the referrers that are here are listed: %s", self._name, error.message)
+            return await self._here.of(subject)
+
+
+def mirrored(here: Repository, upstream: Upstream, fetches: Fetches, sizes: Sizes) -> Repository:
+    """Returns a repository that has what upstream has."""
+    return replace(
+        here,
+        blobs=MirroredBlobs(here.name, here.blobs, upstream, fetches, sizes),
+        manifests=MirroredManifests(here.name, here.manifests, upstream, sizes),
+        tags=MirroredTags(here.name, here.tags, upstream),
+        referrers=MirroredReferrers(here.name, here.referrers, upstream),
+    )
+
+
+def _is_tag(text: str) -> bool:
+    try:
+        Tag.parse(text)
+    except (RegistryError, GrammarError):
+        return False
+    return True
