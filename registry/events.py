@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -50,7 +51,7 @@ class Event:
         actor: the caller's name; None for anonymous.
         address: `host:port` of the client.
         host: the name by which it was asked (`Host`).
-        scheme: http, or https.
+        base: the registry's address as the client reaches it, to which `/v2/…` is added.
     """
 
     what: What
@@ -63,7 +64,7 @@ class Event:
     request_id: str
     time: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: str(uuid4()))
-    scheme: str = "http"
+    base: str = ""
 
 
 class Listener(Protocol):
@@ -72,10 +73,18 @@ class Listener(Protocol):
 
 
 class Events:
-    """Where handlers say what happened."""
+    """Where handlers say what happened.
 
-    def __init__(self, *listeners: Listener) -> None:
+    Args:
+        listeners: whom they tell.
+        address: gives the address of a path as the client of a request reaches it.
+    """
+
+    def __init__(
+        self, *listeners: Listener, address: Callable[[context.Scope, str], str] = lambda _scope, path: path
+    ) -> None:
         self._listeners = listeners
+        self._address = address
 
     @property
     def wanted(self) -> bool:
@@ -96,7 +105,7 @@ class Events:
             scope["method"],
             context.header(scope, b"user-agent"),
             context.request_id(scope),
-            scheme=scope["scheme"],
+            base=self._address(scope, ""),
         )
         for listener in self._listeners:
             await listener.happened(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import truststore
 from ocispec.errors import HostUnreachable, ResponseInvalid
 
 Headers = Mapping[str, Sequence[str]]
+_USER_AGENT = "layerhouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,18 @@ class Outgoing:
     """An HTTP client that follows no redirect and keeps no cookie; it trusts what the system trusts.
 
     Enter it once and use it for many requests: connections are kept.
+
+    Args:
+        timeout: seconds that a request may take, from connecting to the last byte of its answer.
     """
 
     def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._client = httpx.AsyncClient(
-            timeout=timeout, follow_redirects=False, verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            timeout=None,  # noqa: S113 - `ask` bounds the whole of it
+            follow_redirects=False,
+            verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            headers={"User-Agent": _USER_AGENT},
         )
 
     async def __aenter__(self) -> Self:
@@ -52,8 +61,9 @@ class Outgoing:
         headers: Headers | None = None,
         content: bytes = b"",
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - of the connection, as httpx has it
+        timeout: float | None = None,  # noqa: ASYNC109 - callers tell it apart from being cancelled
         limit: int = 1 << 20,
+        cut: bool = False,
     ) -> Answer:
         """Makes one request, and reads at most `limit` bytes of the answer.
 
@@ -62,25 +72,38 @@ class Outgoing:
             url: http or https.
             headers: each name with its values.
             content: the request's body.
-            timeout: seconds that connecting, and each piece, may take; as the client's where nothing is said.
+            timeout: seconds that all of it may take; as the client's where nothing is said.
             limit: bytes.
+            cut: whether an answer that is longer is cut off there, for callers to whom the status is enough.
 
         Raises:
             HostUnreachable: no answer; the message names the cause, and neither user nor password of the URL.
             ResponseInvalid: the answer is longer than `limit`.
         """
         fields = [(name, value) for name, values in (headers or {}).items() for value in values]
-        wait = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
+        seconds = self._timeout if timeout is None else timeout
         try:
-            async with self._client.stream(method, url, headers=fields, content=content, timeout=wait) as answer:
-                body = bytearray()
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > limit:
-                        raise ResponseInvalid(f"{shown(url)} answered with more than {limit} bytes")
-                return Answer(answer.status_code, dict(answer.headers), bytes(body))
+            async with (
+                asyncio.timeout(seconds),
+                self._client.stream(method, url, headers=fields, content=content) as answer,
+            ):
+                body = await _read(answer, limit)
+                if len(body) > limit and not cut:
+                    raise ResponseInvalid(f"{shown(url)} answered with more than {limit} bytes")
+                return Answer(answer.status_code, dict(answer.headers), body[:limit])
+        except TimeoutError as error:
+            raise HostUnreachable(f"{shown(url)}: no answer within {seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise HostUnreachable(f"{shown(url)}: {str(error) or type(error).__name__}") from error
+
+
+async def _read(answer: httpx.Response, limit: int) -> bytes:
+    body = bytearray()
+    async for piece in answer.aiter_bytes():
+        body += piece
+        if len(body) > limit:
+            break
+    return bytes(body)
 
 
 def shown(url: str) -> str:
