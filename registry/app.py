@@ -13,9 +13,12 @@ from starlette.types import ASGIApp
 
 from registry import acceptance, engines, exclusion, logs
 from registry.api import errors, lists, manifests, uploads
+from registry.api.forwarded import ForwardedRequests
 from registry.api.guard import guard
+from registry.api.prefix import CompletedAnswers, PrefixedRequests
 from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
+from registry.api.urls import Urls
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events
@@ -37,13 +40,26 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     background = [partial(purge, store, settings)]
     app = _endpoints(settings, store, events, _lifespan(engine, background))
     absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
-    return RequestMiddleware(guarded(app, absent, settings))
+    served = guarded(app, absent, settings)
+    if settings.http.prefix != "/":
+        served = PrefixedRequests(served, settings.http.prefix)
+    return _reached(RequestMiddleware(served), settings)
+
+
+def _reached(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Adds what stands between the registry and its clients, where there is any: headers, proxies that are trusted."""
+    if settings.http.headers:
+        app = CompletedAnswers(app, settings.http.headers)
+    if settings.layerhouse.trustedproxies:
+        app = ForwardedRequests(app, settings.layerhouse.trustedproxies)
+    return app
 
 
 def _endpoints(settings: Settings, store: Store, events: Events, lifespan: _Lifespan | None = None) -> ASGIApp:
     """Returns what answers the requests for a store."""
     app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=lifespan, dependencies=[Depends(guard)])
     app.state.settings, app.state.store, app.state.events = settings, store, events
+    app.state.urls = Urls.of(settings.http)
     routers = [each.router for each in (lists, uploads, manifests)]
     for each in routers:
         app.include_router(each)

@@ -14,6 +14,7 @@ Scope = MutableMapping[str, Any]
 
 _CALLER = "layerhouse.caller"
 _ID = "layerhouse.request_id"
+_TAKEN_OFF = "layerhouse.taken_off"
 
 
 def caller(scope: Scope) -> Caller:
@@ -44,3 +45,21 @@ def address(scope: Scope) -> str:
     """Where the request came from, as `host:port`; behind a trusted proxy, the host that it names."""
     host, port = scope.get("client") or ("", 0)
     return f"{host}:{port}" if port else str(host)
+
+
+def taken_off(scope: Scope) -> str:
+    """The path that a trusted proxy took off before it asked, like `/registry`; empty for none."""
+    return str(scope.get(_TAKEN_OFF, ""))
+
+
+def set_taken_off(scope: Scope, path: str) -> None:
+    scope[_TAKEN_OFF] = path
+
+
+def client_certificate(scope: Scope) -> str | None:
+    """The subject of the certificate that the client showed and that was verified, as RFC 4514 writes it.
+
+    None where it showed none, or was not asked: what a proxy in front verified is not known here.
+    """
+    name: str | None = scope.get("extensions", {}).get("tls", {}).get("client_cert_name")
+    return name
