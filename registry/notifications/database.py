@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ocispec.errors import StorageError
+
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS endpoints (
@@ -249,3 +251,21 @@ class Database:
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def look(file: Path) -> list[Figures]:
+    """Returns the figures of a queue that another process may be using; none where there is no queue.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        if not file.exists():
+            return []
+        database = Database(file, limit=0)
+        try:
+            return database.figures()
+        finally:
+            database.close()
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(f"{file}: {error}") from error
