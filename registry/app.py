@@ -22,6 +22,7 @@ from registry.api.urls import Urls
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events
+from registry.notifications.notifying import Notifications
 from registry.purging import purge
 from storage.engine import Engine
 from storage.memory import MemoryEngine
@@ -36,8 +37,10 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     Every path ends in the same envelope of errors.
     """
     store = Store(engine, sparse_images=settings.layerhouse.sparseimages, rules=acceptance.rules(settings))
-    events = Events()
-    background = [partial(purge, store, settings)]
+    notifications = Notifications(settings)
+    told = [notifications] if notifications.wanted else []
+    events = Events(*told, address=Urls.of(settings.http).absolute)
+    background = [partial(purge, store, settings), notifications.run]
     app = _endpoints(settings, store, events, _lifespan(engine, background))
     absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
     served = guarded(app, absent, settings)
