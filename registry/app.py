@@ -46,7 +46,7 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     served = guarded(app, absent, settings)
     if settings.http.prefix != "/":
         served = PrefixedRequests(served, settings.http.prefix)
-    return _reached(RequestMiddleware(served), settings)
+    return _reached(RequestMiddleware(served, logs.AccessLog(settings.log)), settings)
 
 
 def _reached(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -74,7 +74,7 @@ def worker() -> ASGIApp:
     """Returns the application of one worker process, as its environment describes it."""
     settings = Settings.from_environment()
     exclusion.share(settings)
-    logs.configure(settings.log.level)
+    logs.configure(settings.log)
     return create_app(settings, engines.engine(settings))
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
+from ocispec.errors import LayerhouseError
 from registry.auth.caller import ANYONE, Caller
 
 Scope = MutableMapping[str, Any]
 
 _CALLER = "layerhouse.caller"
 _ID = "layerhouse.request_id"
+_ERROR = "layerhouse.error"
 _TAKEN_OFF = "layerhouse.taken_off"
 
 
@@ -34,6 +36,16 @@ def request_id(scope: Scope) -> str:
 
 def set_request_id(scope: Scope, request_id: str) -> None:
     scope[_ID] = request_id
+
+
+def error(scope: Scope) -> LayerhouseError | None:
+    """What was answered with, where that was an error."""
+    found: LayerhouseError | None = scope.get(_ERROR)
+    return found
+
+
+def set_error(scope: Scope, error: LayerhouseError) -> None:
+    scope[_ERROR] = error
 
 
 def header(scope: Scope, name: bytes) -> str:

@@ -166,7 +166,7 @@ class _Served:
             if self.shows_log:
                 print(last[-1], file=sys.stderr, flush=True)
             elif _LISTENING in last[-1] and not self.host.done():
-                self.host.set_result(last[-1].partition(_LISTENING)[2])
+                self.host.set_result(last[-1].partition(_LISTENING)[2].partition('"')[0])
         if not self.host.done():
             self.host.set_exception(StorageError(f"the registry did not start: {' / '.join(last)}"))
 

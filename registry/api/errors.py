@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from ocispec.errors import LayerhouseError, RegistryError, StorageFull, UnknownError, Unsupported, envelope
+from registry import context
 from registry.api import pull
 
 _log = logging.getLogger("registry")
@@ -39,6 +40,7 @@ def add_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             return _full()
         if not isinstance(error, RegistryError):
             raise error
+        context.set_error(request.scope, error)
         if isinstance(error, Unsupported):
             error.headers["Allow"] = _allowed(routers, request)
         return render(error)

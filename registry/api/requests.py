@@ -7,7 +7,7 @@ import re
 import time
 from itertools import count
 from secrets import token_hex
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,17 +19,18 @@ from registry.logs import AccessLog
 
 _log = logging.getLogger("registry")
 _HARMLESS = re.compile(r"[!#-~]*")
+_SECRET = re.compile(r"pass|pwd|secret|token|credential|auth|signature|key", re.IGNORECASE)
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
 class RequestMiddleware:
     """Wraps the whole application; pure ASGI, because every request pays for it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: AccessLog) -> None:
         self._app = app
         self._prefix = token_hex(4)
         self._numbers = count(1)
-        self._access = AccessLog()
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,6 +39,8 @@ class RequestMiddleware:
             return
         exchange = _Exchange(scope, send, f"{self._prefix}-{next(self._numbers):x}")
         context.set_request_id(scope, exchange.id)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s began (request %s)", exchange.line, exchange.id)
         try:
             await self._app(scope, receive, exchange.send)
         except RegistryError as error:
@@ -49,7 +52,7 @@ class RequestMiddleware:
             await exchange.answer(_of_ours(exchange.id), receive)
         finally:
             if self._access.enabled:
-                self._access.add(exchange.summary())
+                exchange.enter(self._access)
 
 
 class _Exchange:
@@ -67,9 +70,12 @@ class _Exchange:
 
     @property
     def line(self) -> str:
-        query = self._scope["query_string"]
-        target = self._scope["raw_path"] + (b"?" + query if query else b"")
-        return f'"{self._scope["method"]} {_harmless(target.decode("latin-1"))}"'
+        return f'"{self._scope["method"]} {_harmless(self._uri())}"'
+
+    def _uri(self) -> str:
+        query: bytes = self._scope["query_string"]
+        path: bytes = self._scope["raw_path"]
+        return f"{path.decode('latin-1')}?{_public(query.decode('latin-1'))}" if query else path.decode("latin-1")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -83,14 +89,46 @@ class _Exchange:
         await self._send(message)
 
     async def answer(self, error: RegistryError, receive: Receive) -> None:
+        context.set_error(self._scope, error)
         if not self._status:
             await render(error)(self._scope, receive, self.send)
 
-    def summary(self) -> str:
-        """The access log's line: who, what, status, bytes, milliseconds, id."""
-        host, port = self._scope["client"] or ("-", 0)
-        elapsed = (time.perf_counter() - self._began) * 1000
-        return f"{_harmless(host)}:{port} {self.line} {self._status} {self._bytes} {elapsed:.1f}ms {self.id}"
+    def enter(self, access: AccessLog) -> None:
+        """Adds the request's line to the log."""
+        host = agent = ""
+        for name, value in self._scope["headers"]:
+            if name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"user-agent":
+                agent = value.decode("latin-1")
+        access.add(
+            method=self._scope["method"],
+            uri=self._uri(),
+            status=self._status,
+            written=self._bytes,
+            seconds=time.perf_counter() - self._began,
+            address=context.address(self._scope),
+            host=host,
+            agent=agent,
+            request_id=self.id,
+            more=self._more(),
+        )
+
+    def _more(self) -> dict[str, str]:
+        """Who asked, and what was wrong, in Distribution's words for it."""
+        caller, error = context.caller(self._scope), context.error(self._scope)
+        more = {} if caller.name is None else {"auth.user.name": caller.name}
+        return more if error is None else {**more, "err.code": error.code, "err.message": error.message}
+
+
+def _public(query: str) -> str:
+    """Leaves the values of parameters out whose names sound of secrets, however they are written."""
+    if not (_SECRET.search(query) or "%" in query):
+        return query
+    return "&".join(
+        f"{name}=***" if is_given and _SECRET.search(unquote(name)) else f"{name}{is_given}{value}"
+        for name, is_given, value in (each.partition("=") for each in query.split("&"))
+    )
 
 
 def _harmless(text: str) -> str:

@@ -26,7 +26,7 @@ def serve(
     """
     with failing():
         settings = config.load(file, root, addr, workers)
-        logs.configure(settings.log.level)
+        logs.configure(settings.log)
         with engines.prepared(settings) as prepared:
             prepared.to_environment()
             server.serve("registry.app:worker", _server_settings(prepared))

@@ -24,7 +24,7 @@ def registry(*words: str | Path) -> subprocess.CompletedProcess[str]:
 def complaint(*words: str | Path) -> str:
     """What is said of a mistake: one line, beside those of the log."""
     ended = registry(*words)
-    (line,) = [line for line in ended.stderr.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)]
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("time=")]
     assert (ended.returncode, ended.stdout) == (1, "")
     return line
 

@@ -67,7 +67,7 @@ async def test_it_serves_until_it_is_told_to_end_and_takes_everything_with_it(tm
         process.send_signal(end)
         _, err = await process.communicate()
     assert process.returncode == 0
-    assert b'"GET /v2/diamol/ch03-web-ping/manifests/latest"' in err
+    assert b'http.request.uri="/v2/diamol/ch03-web-ping/manifests/latest"' in err
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConnectionRefusedError), socket.create_connection(tuple(host.split(":"))):

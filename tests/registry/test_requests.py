@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from pathlib import Path
@@ -21,8 +22,12 @@ from tests.support.api import Api, Broken, image, serving
 from tests.support.images import sha256
 
 LINE = re.compile(
-    r'(?P<time>\S+) info (?P<client>\S+):(?P<port>\d+) "(?P<method>[A-Z]+) (?P<target>[^"\s]*)" '
-    r"(?P<status>\d+) (?P<bytes>\d+) (?P<elapsed>[\d.]+)ms (?P<id>[0-9a-f]+-[0-9a-f]+)"
+    r'time="(?P<time>\S+)" level=(?P<level>info|error) msg="response completed" '
+    r'http.request.method="(?P<method>[A-Z]+)" http.request.uri="(?P<target>[^"\s]*)" '
+    r"http.response.status=(?P<status>\d+) http.response.written=(?P<bytes>\d+) "
+    r'http.response.duration="(?P<elapsed>[\d.]+)ms" http.request.remoteaddr="(?P<client>[^"]*)" '
+    r'http.request.host="(?P<host>[^"]*)" http.request.useragent="(?P<agent>[^"]*)" '
+    r'http.request.id="(?P<id>[0-9a-f]+-[0-9a-f]+)"(?P<more>.*)'
 )
 SECRET = "/srv/the/place/of/the/operator"
 DATA = b"x" * 100_000
@@ -151,27 +156,64 @@ async def test_bytes_that_the_server_sends_itself_are_counted(tmp_path: Path, ca
         await api.push_blob("image", DATA)
         await api.get(f"/v2/image/blobs/{DIGEST}", Range="bytes=5-90004")
         assert api.files_sent == 1
-    assert LINE.fullmatch(_access_lines(caplog)[-1])["bytes"] == "90000"  # type: ignore[index]
+    assert _match(caplog)["bytes"] == "90000"
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=80), st.text(st.characters(max_codepoint=255), max_size=20))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_path_and_no_address_forges_a_line(
-    api: Api, caplog: pytest.LogCaptureFixture, path: str, host: str
+async def test_no_path_no_address_and_no_header_forges_a_line(
+    api: Api, caplog: pytest.LogCaptureFixture, path: str, said: str
 ) -> None:
-    caplog.set_level(logging.INFO, "registry.access")
+    caplog.set_level(logging.DEBUG, "registry")
     caplog.clear()
 
     class Elsewhere(Api):
         def scope(self, method: str, target: str, headers: Any) -> dict[str, Any]:
-            return {**super().scope(method, target, headers), "client": (host, 1)}
+            given = super().scope(method, target, headers)
+            return {**given, "client": (said, 1), "headers": [(b"user-agent", said.encode("latin-1"))]}
 
     await Elsewhere(api.app).get(f"/v2/{path}")
     api.app._access.flush()
     (line,) = _access_lines(caplog)
-    assert line.isascii()
-    assert line.isprintable()
-    assert re.fullmatch(r'\S+ info \S*:1 "GET [^"\s]*" \d+ \d+ [\d.]+ms \S+', line)
+    (began, *_others) = [each.getMessage() for each in caplog.records if each.name == "registry"]
+    for each in (line, began):
+        assert each.isascii()
+        assert each.isprintable()
+    quoted = r'"(?:[^"\\]|\\.)*"'
+    assert re.fullmatch(rf"(?:[\w.]+=(?:{quoted}|[^\s\"]+) ?)+", line)
+    assert re.findall(rf"useragent=({quoted})", line)[-1:] == [json.dumps(said)]
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("ns=docker.io&n=5", "ns=docker.io&n=5"),
+        ("account=ann&password=hunter2&service=x", "account=ann&password=***&service=x"),
+        ("p%61ssword=hunter2", "p%61ssword=***"),
+        ("access_token=hunter2&refresh_TOKEN=hunter2", "access_token=***&refresh_TOKEN=***"),
+        ("a%20b&client_secret=hunter2=hunter2&&token", "a%20b&client_secret=***&&token"),
+    ],
+)
+async def test_what_sounds_of_a_secret_is_not_told(
+    api: Api, caplog: pytest.LogCaptureFixture, query: str, shown: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "registry")
+    await api.get(f"/v2/?{query}")
+    api.app._access.flush()
+    assert "hunter2" not in caplog.text
+    assert _match(caplog)["target"] == f"/v2/?{shown}"
+
+
+async def test_the_line_of_an_error_tells_which_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "registry.access")
+    async with serving(MemoryEngine()) as api:
+        await api.get("/v2/image/manifests/none")
+        await api.get("/v2/image/tags/list")
+    shown = [LINE.fullmatch(line)["more"] for line in _access_lines(caplog)]  # type: ignore[index]
+    assert [each.partition(" err.message=")[0] for each in shown] == [
+        ' err.code="MANIFEST_UNKNOWN"',
+        ' err.code="NAME_UNKNOWN"',
+    ]
 
 
 async def test_a_client_without_an_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -183,7 +225,8 @@ async def test_a_client_without_an_address_is_logged(caplog: pytest.LogCaptureFi
             await asyncio.sleep(0)
 
         await api.app(scope, asyncio.Event().wait, send)
-    assert ' -:0 "GET /v2/" 200 2 ' in _access_lines(caplog)[0]
+    assert _match(caplog)["client"] == ""
+    assert _match(caplog)["status"] == "200"
 
 
 async def test_nothing_is_gathered_for_a_log_that_nobody_wants(caplog: pytest.LogCaptureFixture) -> None:
@@ -256,3 +299,10 @@ async def test_a_digest_that_is_none_is_refused(api: Api, digest: str) -> None:
 def _access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     texts = [each.getMessage() for each in caplog.records if each.name == "registry.access"]
     return [line for text in texts for line in text.split("\n")]
+
+
+def _match(caplog: pytest.LogCaptureFixture) -> re.Match[str]:
+    """The last line of the access log."""
+    found = LINE.fullmatch(_access_lines(caplog)[-1])
+    assert found
+    return found
