@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from registry import acceptance, engines, exclusion, logs
-from registry.api import errors, lists, manifests, uploads
+from registry.api import errors, lists, management, manifests, openapi, uploads
 from registry.api.forwarded import ForwardedRequests
 from registry.api.guard import guard
 from registry.api.prefix import CompletedAnswers, PrefixedRequests
@@ -63,7 +63,7 @@ def _endpoints(settings: Settings, store: Store, events: Events, lifespan: _Life
     app = FastAPI(openapi_url=None, redirect_slashes=False, lifespan=lifespan, dependencies=[Depends(guard)])
     app.state.settings, app.state.store, app.state.events = settings, store, events
     app.state.urls = Urls.of(settings.http)
-    routers = [each.router for each in (lists, uploads, manifests)]
+    routers = [each.router for each in (lists, uploads, manifests, management, openapi)]
     for each in routers:
         app.include_router(each)
     errors.add_handlers(app, routers)

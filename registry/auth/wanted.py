@@ -21,6 +21,7 @@ ADMINISTRATION = Scope("registry", "admin", ("*",))
 _PLACES = r"(?:manifests|blobs|referrers)/[^/]+|tags/list"
 _UPLOADS = r"blobs/uploads(?:/[^/]*)?"
 _REPOSITORY = re.compile(rf"/v2/(?P<name>.*)/(?:(?P<upload>{_UPLOADS})|{_PLACES})", re.DOTALL)
+_MANAGED = re.compile(r"/_layerhouse/v1/repositories/(?P<name>.*)", re.DOTALL)
 _BY_METHOD = {
     "GET": Action.PULL,
     "HEAD": Action.PULL,
@@ -73,6 +74,10 @@ _FIXED = {
     "/v2/": {"GET": SOMEBODY, "HEAD": SOMEBODY},
     "/v2": {"GET": SOMEBODY, "HEAD": SOMEBODY},
     "/v2/_catalog": {"GET": LISTED, "HEAD": LISTED},
+    "/_layerhouse/v1/repositories": {"GET": LISTED, "HEAD": LISTED},
+    "/_layerhouse/v1/version": {"GET": SOMEBODY, "HEAD": SOMEBODY},
+    "/_layerhouse/openapi.json": {"GET": SOMEBODY, "HEAD": SOMEBODY},
+    "/_layerhouse/docs": {"GET": SOMEBODY, "HEAD": SOMEBODY},
 }
 OPEN = frozenset({"/"})
 """Paths that anybody may ask for, or where it is found out who asks."""
@@ -92,8 +97,17 @@ def wanted(method: str, path: str) -> Wanted | None:
             # Whoever may push may give up what is not pushed yet.
             action = Action.PUSH
         return Wanted(action, RepositoryName.parse(match["name"]))
+    if (match := _MANAGED.fullmatch(path)) and action:
+        return Wanted(action, RepositoryName.parse(_managed(match["name"], action)))
     if path in OPEN:
         return None
     if found := _FIXED.get(path, {}).get(method):
         return found
     raise Denied(f"{method} is not allowed at this address")
+
+
+def _managed(name: str, action: Action) -> str:
+    """Returns the name as the routes cut it out: those that read know a list of tags, and a name with a slash."""
+    if action is not Action.PULL:
+        return name
+    return name.removesuffix("/tags") if name.endswith("/tags") else name.removesuffix("/")
