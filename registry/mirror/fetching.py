@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from client.registries.remote import Remote
@@ -74,11 +75,16 @@ class Fetch:
         await self.reach(0)
         return None if self._whole or self._partial is None else Arriving(self, self._partial.reader())
 
-    def begin(self, partial: Partial) -> None:
-        """Takes the place where the bytes come to rest; it tells from worker threads how far they are."""
+    @contextmanager
+    def into(self, partial: Partial) -> Iterator[None]:
+        """Reads along from the place where the bytes come to rest, which tells from worker threads how far they are."""
         self._partial = partial
         partial.noticed = self._notice
-        self._wake()
+        try:
+            yield
+        finally:
+            # Who comes now waits for the end; who reads already has a descriptor of his own.
+            self._partial = None
 
     def end(self, failure: LayerhouseError | None = None) -> None:
         """Tells all readers that it is whole, or has failed."""
@@ -198,16 +204,18 @@ class Fetches:
             if await finish(target.exists):
                 await finish(partial.discard)
                 return
-            fetch.begin(partial)
-            session = self._upstream.session
-            transfer = Transfer(remote, digest, partial, session.slots, session.patience, mirrors=False)
-            try:
-                await transfer.run()
-                await finish(partial.verify)
-            except DigestMismatch:
-                await self._partials.quarantine(partial, digest)
-                raise
-            except StorageFull:
-                await finish(partial.discard)
-                raise
-            await self._partials.keep(partial, target)
+            with fetch.into(partial):
+                await self._transferred(remote, digest, partial)
+                await self._partials.keep(partial, target)
+
+    async def _transferred(self, remote: Remote, digest: Digest, partial: Partial) -> None:
+        session = self._upstream.session
+        try:
+            await Transfer(remote, digest, partial, session.slots, session.patience, mirrors=False).run()
+            await finish(partial.verify)
+        except DigestMismatch:
+            await self._partials.quarantine(partial, digest)
+            raise
+        except StorageFull:
+            await finish(partial.discard)
+            raise

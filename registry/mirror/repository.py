@@ -15,7 +15,7 @@ from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestU
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from registry.mirror.fetching import Fetch, Fetches
-from registry.mirror.upstream import Upstream, answered
+from registry.mirror.upstream import Refused, Upstream, answered
 from storage.engine import INLINE, Content
 from storage.repository import Blobs, Manifests, Page, Referrers, Repository, StoredManifest, TagLink, Tags
 
@@ -103,10 +103,8 @@ class MirroredManifests:
         try:
             with answered():
                 return await self._current(reference, found)
-        except ManifestUnknown:
-            raise
         except RegistryError as error:
-            if found is None:
+            if found is None or _is_gone(error):
                 raise
             _log.warning("%s:%s is served as it is here: %s", self._name, reference, error.message)
             return found
@@ -154,7 +152,7 @@ class MirroredTags:
             with answered():
                 names = await self._upstream.tags(self._name)
         except RegistryError as error:
-            if error.status == 404:
+            if _is_gone(error):
                 raise
             _log.warning("%s: the tags that are here are listed: %s", self._name, error.message)
             return await self._here.page(after, limit)
@@ -193,6 +191,11 @@ def mirrored(here: Repository, upstream: Upstream, fetches: Fetches, sizes: Size
         tags=MirroredTags(here.name, here.tags, upstream),
         referrers=MirroredReferrers(here.name, here.referrers, upstream),
     )
+
+
+def _is_gone(error: RegistryError) -> bool:
+    """Whether upstream knows better than what is here; anything else is a reason to serve that."""
+    return error.status == 404 and not isinstance(error, Refused)
 
 
 def _is_tag(text: str) -> bool:

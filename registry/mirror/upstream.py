@@ -93,6 +93,10 @@ class Upstream:
             yield each
 
 
+class Refused(NameUnknown):
+    """Upstream grants no access: for who asks here there is nothing then, but what is here may still be served."""
+
+
 class _Only(Hosts):
     """Leads every repository to one endpoint."""
 
@@ -123,7 +127,7 @@ def answered() -> Iterator[None]:
     """Turns what upstream answered, or did not, into what our own client gets: never a demand for a login there.
 
     Raises:
-        NameUnknown: upstream grants no access; for who asks here there is nothing then.
+        Refused: upstream grants no access.
         TooManyRequests: as upstream said, with its `Retry-After`.
         Unavailable: upstream failed, or cannot be reached.
         RegistryError: BlobUnknown, ManifestUnknown and the like, as they are.
@@ -131,7 +135,7 @@ def answered() -> Iterator[None]:
     try:
         yield
     except (Unauthorized, Denied) as error:
-        raise NameUnknown(f"upstream refuses: {error.message}") from error
+        raise Refused(f"upstream refuses: {error.message}") from error
     except TooManyRequests as error:
         raise TooManyRequests(f"upstream: {error.message}", headers=_waits(error)) from error
     except (TransferError, Unavailable, UnknownError) as error:
