@@ -24,9 +24,9 @@ ConfigFile = Annotated[
 
 @contextmanager
 def failing() -> Iterator[None]:
-    """Ends the command with one line and status 1 where an error of the tree comes out."""
+    """Ends the command with status 1 where an error of the tree comes out: one line, or one for each mistake."""
     try:
         yield
     except LayerhouseError as error:
-        typer.echo(f"registry: {error.message}", err=True)
+        typer.echo("\n".join(f"registry: {line}" for line in error.message.splitlines()), err=True)
         sys.exit(1)

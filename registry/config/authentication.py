@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from registry.config.values import Section
 
@@ -25,6 +26,15 @@ class Token(Section):
     signingalgorithms: tuple[str, ...] = ()
 
 
+class NoAuthentication(Section):
+    """Nobody is asked who they are, as without `auth`."""
+
+
 class Authentication(Section):
+    refused: ClassVar = {
+        "silly": "a kind for tests, which lets in whoever sends any credentials, expected htpasswd or token"
+    }
+
+    none: NoAuthentication | None = None
     htpasswd: Htpasswd | None = None
     token: Token | None = None

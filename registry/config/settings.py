@@ -17,9 +17,10 @@ from registry.config.notifications import Notifications
 from registry.config.proxy import Proxy
 from registry.config.storage import Storage
 from registry.config.validation import Catalog, Policy, TagList, Validation
-from registry.config.values import Section, Unserved, lower
+from registry.config.values import ConfigError, Section, Unserved, lower
 
 _HANDED_ON = "LAYERHOUSE_SETTINGS"
+_MOST_BYTES = 131_000  # Linux takes 128 KiB of one variable, with its name (execve(2), MAX_ARG_STRLEN)
 
 
 class Settings(Section):
@@ -52,10 +53,20 @@ class Settings(Section):
         return self.layerhouse.statedirectory or self.storage.filesystem.rootdirectory / ".layerhouse"
 
     def to_environment(self) -> None:
-        """Leaves the configuration to the worker processes that this one starts."""
-        os.environ[_HANDED_ON] = self.model_dump_json()
+        """Leaves the configuration to the worker processes that this one starts.
+
+        Secrets are in it. A process's environment is read by its own user and root alone (proc(5), `environ`), who
+        may read the file too; its command line would be for everybody.
+
+        Raises:
+            ConfigError: several workers are wanted, and it is longer than what a process may be given.
+        """
+        text = self.model_dump_json()
+        if self.layerhouse.workers > 1 and len(text.encode()) > _MOST_BYTES:
+            raise ConfigError(f"the configuration is longer than {_MOST_BYTES} bytes, expected one, or one worker")
+        os.environ[_HANDED_ON] = text
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Takes over what `to_environment` left; defaults where there is nothing."""
-        return cls.model_validate_json(os.environ.get(_HANDED_ON, "{}"))
+        """Takes over what `to_environment` left, and away, so that no child of a worker has it; else the defaults."""
+        return cls.model_validate_json(os.environ.pop(_HANDED_ON, "{}"))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import model_validator
+from typing import Annotated, ClassVar
 
 from registry.config.values import Duration, Interval, Section, Unserved
 
 DRIVERS = frozenset({"filesystem", "inmemory"})
-_BESIDE_DRIVERS = frozenset({"delete", "redirect", "cache", "tag", "maintenance"})
+BESIDE_DRIVERS = frozenset({"delete", "redirect", "cache", "tag", "maintenance"})
 
 
 class Filesystem(Section):
     rootdirectory: Path = Path("/var/lib/registry")
-    maxthreads: Annotated[int | None, Unserved("threads come and go with the work")] = None
+    maxthreads: Annotated[int | None, Unserved("threads come and go with the work", is_harmless=True)] = None
 
 
 class InMemory(Section):
@@ -28,19 +26,23 @@ class Delete(Section):
 
 
 class Redirect(Section):
-    disable: Annotated[bool, Unserved("blobs are served from here, never by a redirect")] = False
+    disable: Annotated[bool, Unserved("blobs are served from here, never by a redirect", is_harmless=True)] = False
 
 
 class Cache(Section):
     """Distribution's cache of blob descriptors. Nothing here is believed against storage, so there is none."""
 
-    blobdescriptor: Annotated[str | None, Unserved("the tree itself answers, which is as fast and never stale")] = None
-    blobdescriptorsize: Annotated[int | None, Unserved("there is no cache of blob descriptors")] = None
-    layerinfo: Annotated[str | None, Unserved("there is no cache of blob descriptors")] = None
+    blobdescriptor: Annotated[
+        str | None, Unserved("the tree itself answers, which is as fast and never stale", is_harmless=True)
+    ] = None
+    blobdescriptorsize: Annotated[int | None, Unserved("there is no cache of blob descriptors", is_harmless=True)] = (
+        None
+    )
+    layerinfo: Annotated[str | None, Unserved("there is no cache of blob descriptors", is_harmless=True)] = None
 
 
 class TagLimits(Section):
-    concurrencylimit: Annotated[int | None, Unserved("tags are looked up one after the other")] = None
+    concurrencylimit: Annotated[int | None, Unserved("tags are looked up one after the other", is_harmless=True)] = None
 
 
 class UploadPurging(Section):
@@ -60,6 +62,10 @@ class Maintenance(Section):
 
 
 class Storage(Section):
+    refused: ClassVar = dict.fromkeys(
+        ("azure", "gcs", "oss", "s3", "s3aws", "swift"), "this driver is not built yet, expected filesystem or inmemory"
+    )
+
     filesystem: Filesystem = Filesystem()
     inmemory: InMemory | None = None
     delete: Delete = Delete()
@@ -67,11 +73,3 @@ class Storage(Section):
     cache: Cache = Cache()
     tag: TagLimits = TagLimits()
     maintenance: Maintenance = Maintenance()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_driver_we_have(cls, values: Any) -> Any:
-        for name in values if isinstance(values, dict) else ():
-            if name not in _BESIDE_DRIVERS | DRIVERS:
-                raise ValueError(f"the driver {name!r:.40} is not supported yet, expected filesystem")
-        return values

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, SecretStr
 
 from ocispec.errors import LayerhouseError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.ASCII)
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|h|m|s)", re.ASCII)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_UNIT_EXPECTED = "expected a time with its unit, like 30s or 1h30m"
+_LEAST_NANOSECONDS = 1_000_000
 
 
 class ConfigError(LayerhouseError):
-    """A configuration that cannot be used; the message names its source, the key and what was expected."""
+    """A configuration that cannot be used; each line of the message names a source, a key and what was expected."""
 
     code, summary = "CONFIG_INVALID", "configuration invalid"
 
 
 class Section(BaseModel):
-    """A mapping of the file. It is frozen, and takes no key that it does not know."""
+    """A mapping of the file. It is frozen, and takes no key that it does not know.
+
+    Attributes:
+        refused: Distribution's keys that cannot be used here, and what is said to who gives one.
+    """
+
+    refused: ClassVar[Mapping[str, str]] = {}
 
     model_config = {"extra": "forbid", "frozen": True, "coerce_numbers_to_str": True}
 
@@ -33,20 +42,41 @@ class Unserved:
 
     Attributes:
         instead: what happens instead, for the warning and `docs/configuration.md`.
+        is_harmless: nobody who asks for it gets less than with it, as with a cache: told, but not as a warning.
     """
 
     instead: str
+    is_harmless: bool = False
 
 
 def _duration(value: Any) -> Any:
-    """Reads a duration as Go writes it, like `1h30m`; a bare number is seconds."""
-    text = f"{value}s" if isinstance(value, str) and value.isdecimal() else value
-    if not isinstance(text, str) or not re.fullmatch(rf"(?:{_DURATION.pattern})+", text, re.ASCII):
+    """Reads a duration as Go writes it, like `1h30m`; a number without a unit is nanoseconds there, and so here.
+
+    Who writes `30` without a unit means seconds or minutes and not what Distribution makes of it, which is nothing:
+    refused. ISO 8601, like `PT30S`, is how a worker gets it.
+    """
+    if not isinstance(value, str) or value.startswith("P"):
         return value
+    if value.isdecimal() and value.isascii():
+        if 0 < int(value[:30]) < _LEAST_NANOSECONDS:
+            raise ValueError(f"{_UNIT_EXPECTED}; {value} alone is {value} nanoseconds, as in Distribution")
+        value += "ns"
+    if not re.fullmatch(rf"(?:{_DURATION.pattern})+", value, re.ASCII):
+        raise ValueError(f"{_UNIT_EXPECTED}, got {value!r:.80}")
     try:
-        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)))
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(value)))
     except OverflowError:
-        return value
+        raise ValueError(f"expected a time that a calendar can hold, got {value!r:.80}") from None
+
+
+def go_duration(duration: timedelta) -> str:
+    """Writes a duration as `_duration` reads it, like `1h30m`."""
+    seconds, parts = duration.total_seconds(), []
+    for unit, length in (("h", 3600), ("m", 60)):
+        count, seconds = divmod(seconds, length)
+        parts += [f"{count:.0f}{unit}"] if count else []
+    parts += [f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"] if seconds or not parts else []
+    return "".join(parts)
 
 
 def lower(value: Any) -> Any:
