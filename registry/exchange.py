@@ -54,6 +54,8 @@ class Exchange(RequestResponseCycle):
             on_response=protocol.on_response_complete,
         )
         self._patience = patience
+        # Of the connection: what a proxy tells of the scheme is written into the scope.
+        self._is_encrypted = protocol.scheme == "https"
         self._pieces: list[bytes] = []
         self._gathered = 0
         self._start: dict[str, Any] | None = None
@@ -199,7 +201,7 @@ class Exchange(RequestResponseCycle):
     async def _send_large(self, transfer: Transfer) -> None:
         self._transfer = transfer
         try:
-            if self.scope["scheme"] == "https":
+            if self._is_encrypted:
                 await transfer.by_copy(self.flow.drain)
             else:
                 await transfer.by_sendfile(self.flow.drain)

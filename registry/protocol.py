@@ -9,6 +9,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from registry.exchange import PATHSEND, Exchange
+from registry.listening import unmapped
 
 HEAD_LIMIT = 1 << 16
 """Bytes a client may send without completing a head, a piece of a body or a trailer."""
@@ -21,17 +22,21 @@ class RegistryProtocol(HttpToolsProtocol):
 
     Args:
         patience: seconds until a client is cut off that sends nothing of the body that an application waits for.
+        tls: what applications are told of a connection that is encrypted (ASGI's TLS extension).
         uvicorns: what uvicorn gives its protocols.
     """
 
-    def __init__(self, *, patience: float, **uvicorns: Any) -> None:
+    def __init__(self, *, patience: float, tls: dict[str, Any] | None = None, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._patience = patience
+        self._extensions: dict[str, Any] = {PATHSEND: {}} if tls is None else {PATHSEND: {}, "tls": tls}
         self._serving: Exchange | None = None
         self._unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = unmapped(self.client[0]), self.client[1]
         # A whole head has to be there when this ends, and so after each answer: uvicorn would wait for it for ever.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -69,7 +74,7 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {PATHSEND: {}}
+        self.scope["extensions"] = self._extensions.copy()
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= PIPELINE_LIMIT:

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from math import ceil
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
-from ocispec.errors import LayerhouseError
+from registry.config.tls import Tls
+from registry.listening import BACKLOG, Address, TcpAddress, bound, listening
 from registry.protocol import RegistryProtocol
 
+if TYPE_CHECKING:
+    from registry.tls import Certificates
+
 _log = logging.getLogger("registry")
-_BACKLOG = 2048
 _KEEP_ALIVE = 75
 _START_SECONDS = 60
 _HEALTH_SECONDS = 30
-
-
-class ListenError(LayerhouseError):
-    """The address cannot be listened on; the message names it and the cause."""
-
-    code, summary = "LISTEN_FAILED", "cannot listen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +38,20 @@ class ServerSettings:
     """Where and how to serve.
 
     Attributes:
-        host: address to listen on.
-        port: 0 takes a free one.
+        address: where to listen.
         workers: how many processes serve.
         drain_seconds: how long running transfers may take to end after SIGTERM or SIGINT; then they are cut.
         stall_seconds: how long a client may take nothing of an answer, or send nothing of a body, until it is cut off.
-        tls_certificate, tls_key: PEM files, both or neither.
+        tls: the files to serve TLS with; None for plain HTTP.
+        plain: where to serve plain HTTP beside TLS.
     """
 
-    host: str
-    port: int
+    address: Address
     workers: int = 1
     drain_seconds: float = 30.0
     stall_seconds: float = 300.0
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls: Tls | None = None
+    plain: TcpAddress | None = None
 
 
 def serve(factory: str, settings: ServerSettings) -> None:
@@ -65,16 +65,67 @@ def serve(factory: str, settings: ServerSettings) -> None:
         settings: where and how.
 
     Raises:
-        ListenError: the address is taken, or is none of this machine.
+        ListenError: an address is taken, or is none of this machine.
+        TlsError: TLS cannot be served with these files.
         SystemExit: the application did not start; the log tells why.
     """
-    config = _config(factory, settings)
-    with _listen(settings) as listening:
-        line = f"listening on {_url(settings, listening)}"
+    certificates = _certificates(settings.tls)
+    with ExitStack() as ending:
+        sockets = [ending.enter_context(listening(settings.address, settings.stall_seconds))]
+        urls = [f"{'https' if certificates else 'http'}://{bound(sockets[0])}"]
+        plain = None
+        if settings.plain is not None:
+            sockets.append(ending.enter_context(listening(settings.plain, settings.stall_seconds)))
+            plain = bound(sockets[1])
+            urls.append(f"http://{plain}")
+        config = _config(factory, settings, Connections(settings.stall_seconds, certificates, plain))
+        line = f"listening on {' and '.join(urls)}"
         if settings.workers == 1:
-            _Server(config, line).run([listening])
+            _Server(config, line).run(sockets)
         else:
-            _Supervisor(config, line, listening).run()
+            _Supervisor(config, line, sockets).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Makes what speaks with a client, for each connection that uvicorn takes, and keeps what it serves TLS with fresh.
+
+    It travels to the workers.
+
+    Attributes:
+        patience: seconds until a client is cut off that sends nothing of a body that is waited for.
+        certificates: what to serve TLS with; None for plain HTTP.
+        plain: the address where it is plain HTTP nevertheless.
+    """
+
+    patience: float
+    certificates: Certificates | None = None
+    plain: Address | None = None
+
+    def __call__(self, *, server_state: ServerState, **uvicorns: Any) -> asyncio.Protocol:
+        speak = partial(RegistryProtocol, patience=self.patience, server_state=server_state, **uvicorns)
+        if self.certificates is None:
+            return speak()
+        from registry.handshake import Handshake  # noqa: PLC0415 - as below
+
+        return Handshake(speak, self.certificates, self.plain, server_state.connections, server_state.tasks)
+
+    async def look_around(self) -> None:
+        """What uvicorn calls each second."""
+        if self.certificates is not None:
+            await self.certificates.refresh()
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            signal.raise_signal(signal.SIGTERM)
+
+
+def _certificates(tls: Tls | None) -> Certificates | None:
+    if tls is None:
+        return None
+    from registry import tls as serving  # noqa: PLC0415 - reading certificates costs time and memory that TLS is worth
+
+    serving.check(tls)
+    return serving.Certificates(tls)
 
 
 class _Server(uvicorn.Server):
@@ -101,8 +152,8 @@ class _Server(uvicorn.Server):
 class _Supervisor(Multiprocess):
     """The parent of several processes that serve."""
 
-    def __init__(self, config: uvicorn.Config, line: str, listening: socket.socket) -> None:
-        super().__init__(config, [listening])
+    def __init__(self, config: uvicorn.Config, line: str, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
         self._line = line
         self._started = False
 
@@ -123,43 +174,12 @@ class _Supervisor(Multiprocess):
             sys.exit(STARTUP_FAILURE)
 
 
-async def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        signal.raise_signal(signal.SIGTERM)
-
-
-def _listen(settings: ServerSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        # Listening from here on: who connects while the workers still start is served once they have.
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        cause = (error.strerror or str(error)).partition(" (while")[0]  # what follows names the address again
-        raise ListenError(f"cannot listen on {_address(settings.host, settings.port)}: {cause}") from error
-    # Connections inherit both: a client that lost its power does not hold its upload for ever, nor one that stopped
-    # reading its download.
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.stall_seconds * 1000))
-    return listening
-
-
-def _url(settings: ServerSettings, listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{_address(host, port)}"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
+def _config(factory: str, settings: ServerSettings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         factory,
         factory=True,
         interface="asgi3",
-        http=partial(RegistryProtocol, patience=settings.stall_seconds),  # type: ignore[arg-type]  # it is called only
+        http=connections,  # type: ignore[arg-type]  # it is called only
         loop="uvloop",
         lifespan="on",
         ws="none",
@@ -168,12 +188,10 @@ def _config(factory: str, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_graceful_shutdown=ceil(settings.drain_seconds),
         timeout_worker_healthcheck=_HEALTH_SECONDS,
         timeout_notify=1,
-        callback_notify=_end_with_parent,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
+        callback_notify=connections.look_around,
     )

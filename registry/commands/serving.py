@@ -9,6 +9,7 @@ import typer
 
 from registry import config, engines, logs, server
 from registry.commands.common import ConfigFile, failing
+from registry.listening import TcpAddress, UnixAddress
 
 app = typer.Typer()
 
@@ -33,8 +34,14 @@ def serve(
 
 
 def _server_settings(settings: config.Settings) -> server.ServerSettings:
-    http, drain = settings.http, settings.http.draintimeout.total_seconds()
-    return server.ServerSettings(http.bound_host, http.bound_port, settings.layerhouse.workers, drain)
+    http, plain = settings.http, settings.layerhouse.plainhttp
+    return server.ServerSettings(
+        UnixAddress(Path(http.addr)) if http.net == "unix" else TcpAddress.parse(http.addr),
+        settings.layerhouse.workers,
+        http.draintimeout.total_seconds(),
+        tls=http.tls if http.tls.certificate else None,
+        plain=TcpAddress.parse(plain) if plain else None,
+    )
 
 
 @app.command()

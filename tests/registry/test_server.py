@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import ssl
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,59 +12,17 @@ from typing import Any
 
 import pytest
 
-from registry.server import ListenError, ServerSettings, serve
-from tests.support.host import BIG, WAIT, eventually, read, read_all, tls_files
-from tests.support.processes import REPOSITORY_ROOT, Server
-
-GET = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-GET_FILE = GET.replace(b"/ ", b"/file ")
-
-
-class Application(Server):
-    """`serve` with one of the applications of tests.support.applications."""
-
-    def __init__(
-        self, name: str, folder: Path, *tls: Path, workers: int = 1, drain: float = 30, stall: float = WAIT
-    ) -> None:
-        words = [name, "127.0.0.1", 0, workers, drain, stall, *tls]
-        command = [sys.executable, "-m", "tests.support.applications", *map(str, words)]
-        self.file = folder / "file"
-        self.file.write_bytes(os.urandom(BIG))
-        super().__init__(command, log=folder / "log", env={"PYTHONPATH": str(REPOSITORY_ROOT), "FILE": str(self.file)})
-
-    def connect(self, receive_buffer: int = 0) -> socket.socket:
-        connection = socket.socket()
-        connection.settimeout(WAIT)
-        if receive_buffer:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        host, _, port = self.host.rpartition(":")
-        connection.connect((host, int(port)))
-        return connection
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
-        os.kill(self.pid, number)
-        return self.wait()
-
-    def wait(self) -> int:
-        assert self._process is not None
-        return self._process.wait(WAIT)
-
-    def holds_file(self) -> bool:
-        """Whether it has the file open that it sends."""
-        return any(entry.resolve() == self.file for entry in Path(f"/proc/{self.pid}/fd").iterdir())
-
-    def ask(self) -> bytes:
-        with self.connect() as connection:
-            connection.sendall(GET)
-            return read(connection)[2]
+from registry.listening import ListenError, TcpAddress
+from registry.server import ServerSettings, serve
+from tests.support.host import BIG, eventually, read, read_all
+from tests.support.served import GET, GET_FILE, Application
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Application]]:
     with ExitStack() as ending:
 
-        def starting(workers: int = 1, **options: float) -> Application:
+        def starting(workers: int = 1, **options: Any) -> Application:
             server = Application("pid_or_file", tmp_path, workers=workers, **options)
             ending.callback(server.kill)
             server.start()
@@ -125,7 +81,7 @@ def accepts(server: Application) -> bool:
 
 
 def test_a_download_that_takes_longer_than_the_drain_time_is_cut(start: Any) -> None:
-    server = start(drain=1)
+    server = start(drain_seconds=1)
     with server.connect(receive_buffer=4096) as connection:
         connection.sendall(GET_FILE)
         assert connection.recv(1)
@@ -143,7 +99,7 @@ def test_an_idle_connection_does_not_delay_the_end(start: Any) -> None:
 
 
 def test_a_reader_that_stopped_is_cut_off(start: Any) -> None:
-    server = start(stall=1)
+    server = start(stall_seconds=1)
     with server.connect(receive_buffer=4096) as connection:
         connection.sendall(GET_FILE)
         assert connection.recv(1)
@@ -162,19 +118,4 @@ def test_an_address_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=f"^cannot listen on 127.0.0.1:{port}: Address already in use$"):
-            serve("none:none", ServerSettings("127.0.0.1", port))
-
-
-@pytest.mark.peer("openssl")
-def test_it_serves_over_tls(tmp_path: Path) -> None:
-    certificate, key = tls_files(tmp_path)
-    with ExitStack() as ending:
-        server = Application("pid_or_file", tmp_path, certificate, key)
-        ending.callback(server.kill)
-        server.start()
-        context = ssl.create_default_context(cafile=str(certificate))
-        with context.wrap_socket(server.connect(), server_hostname="127.0.0.1") as connection:
-            connection.sendall(GET_FILE)
-            assert read(connection)[2] == server.file.read_bytes()
-        assert "https://" in server.log()
-        assert server.end() == 0
+            serve("none:none", ServerSettings(TcpAddress("127.0.0.1", port)))

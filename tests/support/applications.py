@@ -5,6 +5,7 @@ Nothing of pytest is imported: the workers import this module too.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from registry import server
+from registry.config.tls import Tls
+from registry.listening import TcpAddress, UnixAddress
 
 
 def pid_or_file() -> Any:
-    """`/file` answers with the file that `FILE` names, everything else with the process id."""
+    """`/file` answers with the file that `FILE` names, `/scope` with what there is of it, the rest with its pid."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -24,8 +27,10 @@ def pid_or_file() -> Any:
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.pathsend", "path": os.environ["FILE"]})
         else:
+            scoped = {name: scope[name] for name in ("scheme", "client", "extensions")}
+            body = json.dumps(scoped).encode() if scope["path"] == "/scope" else b"%d" % os.getpid()
             await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+            await send({"type": "http.response.body", "body": body})
 
     return app
 
@@ -45,12 +50,15 @@ async def _live(receive: Any, send: Any) -> None:
         await send({"type": f"lifespan.{moment}.complete"})
 
 
-def main(application: str, host: str, *words: str) -> None:
-    """`words`: port, workers, seconds to drain, seconds to stall, and the files for TLS, if any."""
+def main(application: str, options: str) -> None:
+    """`options`: what `ServerSettings` has beside the address, in JSON, with `tls` as `http.tls` has it."""
     logging.basicConfig(level="INFO", format="%(message)s")
-    port, workers, drain, stall, *tls = words
-    settings = server.ServerSettings(host, int(port), int(workers), float(drain), float(stall), *map(Path, tls))
-    server.serve(f"{__name__}:{application}", settings)
+    given = json.loads(options)
+    unix = given.pop("unix", None)
+    tls = Tls.model_validate(given.pop("tls")) if "tls" in given else None
+    plain = TcpAddress("127.0.0.1", 0) if given.pop("plain", False) else None
+    address = UnixAddress(Path(unix)) if unix else TcpAddress(given.pop("host", "127.0.0.1"), 0)
+    server.serve(f"{__name__}:{application}", server.ServerSettings(address, tls=tls, plain=plain, **given))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""The first bytes of a connection: a TLS handshake, or an answer to who speaks plain HTTP where TLS is served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from registry.listening import Address, TcpAddress, reaches
+from registry.tls import Certificates, TlsError, extension
+
+PATIENCE = 30.0
+"""Seconds that a client has for its handshake."""
+_FAREWELL = 2.0
+_HANDSHAKE = 0x16  # content type (RFC 8446, section 5.1)
+_PLAIN = "Client sent an HTTP request to an HTTPS server.\n"
+_ANSWER = (
+    f"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {len(_PLAIN)}\r\n"
+    f"connection: close\r\n\r\n{_PLAIN}"
+).encode()
+_log = logging.getLogger("registry")
+
+
+class Handshake(asyncio.Protocol):
+    """Makes a TLS connection of a TCP connection, and hands it to the protocol that is spoken over it.
+
+    Args:
+        speak: makes that protocol; it is told what an application is to know of TLS (ASGI), or nothing.
+        certificates: what to serve TLS with.
+        plain: the address where TLS is not served.
+        connections: all of the server's; at its end it calls `shutdown` of each.
+        tasks: all of the server's, which it waits for at its end.
+    """
+
+    def __init__(
+        self,
+        speak: Callable[..., asyncio.Protocol],
+        certificates: Certificates,
+        plain: Address | None,
+        connections: set[Any],
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        self._speak, self._certificates, self._plain = speak, certificates, plain
+        self._connections, self._tasks = connections, tasks
+        self._loop = asyncio.get_running_loop()
+        self._early: list[bytes] = []
+        self._peeking: socket.socket | None = None
+        self._is_lost = self._is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as asyncio calls it
+        self._transport = transport
+        if self._is_plain():
+            self._hand_over(transport, self._speak())
+            return
+        self._connections.add(self)
+        self._clock = self._loop.call_later(PATIENCE, transport.abort)
+        # Nothing is taken from the client before it is known who has to get it.
+        transport.pause_reading()
+        self._peeking = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._loop.add_reader(self._peeking, self._peek)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._is_lost = True
+        self._clock.cancel()
+        self._stop_peeking()
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what arrives together with the end of the handshake; drop what one says whose answer is decided."""
+        if not self._is_refused:
+            self._early.append(data)
+
+    def eof_received(self) -> None:
+        """Let the transport close: a client that left before it asked for anything."""
+        self._is_lost = True
+
+    def shutdown(self) -> None:
+        """End: nobody asked for anything yet."""
+        self._transport.abort()
+
+    def _peek(self) -> None:
+        if self._peeking is None or self._transport.is_closing():
+            return
+        try:
+            first = self._peeking.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        self._stop_peeking()
+        if not first:
+            self._transport.abort()
+        elif first[0] == _HANDSHAKE:
+            task = self._loop.create_task(self._encrypt())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._refuse()
+
+    def _stop_peeking(self) -> None:
+        if self._peeking is not None:
+            self._loop.remove_reader(self._peeking)
+            self._peeking.close()
+            self._peeking = None
+
+    def _refuse(self) -> None:
+        # Closed while there is something to read, the connection would be reset, and the answer lost.
+        self._is_refused = True
+        self._clock.cancel()
+        self._clock = self._loop.call_later(_FAREWELL, self._transport.abort)
+        self._transport.resume_reading()
+        self._transport.write(_ANSWER)
+        self._transport.write_eof()
+
+    async def _encrypt(self) -> None:
+        try:
+            transport = await self._loop.start_tls(
+                self._transport, self, self._certificates.context, server_side=True, ssl_handshake_timeout=PATIENCE
+            )
+        except TlsError as error:
+            _log.error("no connection can be taken: %s", error.message)
+            self._transport.abort()
+        except OSError as error:
+            _log.info("TLS handshake with %s: %s", self._client(), getattr(error, "reason", None) or error)
+            self._transport.abort()
+        else:
+            self._clock.cancel()
+            self._connections.discard(self)
+            if transport is None or self._is_lost:
+                self._transport.abort()
+            else:
+                speaking = self._speak(tls=extension(transport.get_extra_info("ssl_object")))
+                self._hand_over(transport, speaking)
+
+    def _hand_over(self, transport: asyncio.Transport, speaking: asyncio.Protocol) -> None:
+        transport.set_protocol(speaking)
+        speaking.connection_made(transport)
+        for data in self._early:
+            speaking.data_received(data)
+
+    def _is_plain(self) -> bool:
+        local = self._transport.get_extra_info("sockname")
+        return isinstance(self._plain, TcpAddress) and isinstance(local, tuple) and reaches(self._plain, *local[:2])
+
+    def _client(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else "a client"
