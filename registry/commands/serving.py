@@ -26,8 +26,10 @@ def serve(
     Without a config: 127.0.0.1:5000, images in ./registry-data, deletes allowed.
     """
     with failing():
-        settings = config.load(file, root, addr, workers)
+        found = config.read(file, root, addr, workers)
+        settings = found.in_force()
         logs.configure(settings.log)
+        found.announce()
         with engines.prepared(settings) as prepared:
             prepared.to_environment()
             server.serve("registry.app:worker", _server_settings(prepared))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from registry.config.values import ConfigError, Section
 from registry.config.variables import CHOICES, PATH, Variables, named
 from registry.config.yamltext import parse
 
+_log = logging.getLogger("registry")
 DEFAULT_ROOT = Path("registry-data")
 # The image of this project says here where a file may be mounted; nobody else sets it.
 _PATHS = "LAYERHOUSE_CONFIGURATION_PATHS"
@@ -66,6 +68,11 @@ class Configuration:
         if self.settings is None:
             raise ConfigError("\n".join(self.mistakes))
         return self.settings
+
+    def announce(self) -> None:
+        """Tells the log what is worth a line; once, by the process that read the configuration."""
+        for remark in self.remarks:
+            _log.log(logging.INFO if remark.is_harmless else logging.WARNING, "%s", remark.text)
 
 
 def load(
