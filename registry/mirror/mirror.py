@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from registry.config.proxy import Proxy
+from registry.leadership import lead
+from registry.mirror.expiry import expire_for_ever, note
 from registry.mirror.fetching import Fetches
-from registry.mirror.repository import Sizes, mirrored
+from registry.mirror.repository import MirroredBlobs, MirroredManifests, MirroredReferrers, MirroredTags, Sizes
 from registry.mirror.upstream import Upstream
+from storage import paths
 from storage.blobs import HostedBlobs
 from storage.engine import Engine
 from storage.repository import Repository
@@ -30,15 +36,34 @@ class Mirror:
     def __init__(self, settings: Proxy, engine: Engine, root: Path) -> None:
         async def link(name: RepositoryName, digest: Digest) -> None:
             await HostedBlobs(engine, name).link(digest)
+            await note(engine, paths.layer(name, digest))
 
+        self._engine = engine
+        self._ttl = settings.ttl.total_seconds()
+        self._lock = root / ".layerhouse" / "expiry.lock"
         self._upstream = Upstream(settings)
         # Not in the tree: what is not verified is no blob, and Distribution must not find it.
         self._fetches = Fetches(self._upstream, root, root / ".layerhouse" / "mirror", link)
         self._sizes = Sizes()
 
     def dressed(self, hosted: Repository) -> Repository:
-        return mirrored(hosted, self._upstream, self._fetches, self._sizes)
+        """Returns a repository that has what upstream has."""
+
+        async def fetched(digest: Digest) -> None:
+            await note(self._engine, paths.revision(hosted.name, digest))
+
+        upstream, here = self._upstream, hosted
+        return replace(
+            hosted,
+            blobs=MirroredBlobs(here.name, here.blobs, upstream, self._fetches, self._sizes),
+            manifests=MirroredManifests(here.name, here.manifests, upstream, self._sizes, fetched),
+            tags=MirroredTags(here.name, here.tags, upstream),
+            referrers=MirroredReferrers(here.name, here.referrers, upstream),
+        )
 
     async def run(self) -> None:
-        """Fetches, in the background, until it is cancelled."""
-        await self._fetches.run()
+        """Fetches, in the background, until it is cancelled; one process of all removes what expired."""
+        expiring = partial(expire_for_ever, self._engine, self._ttl, self._upstream.reached)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fetches.run())
+            tasks.create_task(lead(self._lock, expiring))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
@@ -17,7 +16,7 @@ from ocispec.reference import RepositoryName, Tag
 from registry.mirror.fetching import Fetch, Fetches
 from registry.mirror.upstream import Refused, Upstream, answered
 from storage.engine import INLINE, Content
-from storage.repository import Blobs, Manifests, Page, Referrers, Repository, StoredManifest, TagLink, Tags
+from storage.repository import Blobs, Manifests, Page, Referrers, StoredManifest, TagLink, Tags
 
 _log = logging.getLogger("registry")
 
@@ -90,11 +89,19 @@ class MirroredManifests:
     where it stands for another digest than here. Where upstream does not answer, what is here is served.
     """
 
-    def __init__(self, name: RepositoryName, here: Manifests, upstream: Upstream, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        name: RepositoryName,
+        here: Manifests,
+        upstream: Upstream,
+        sizes: Sizes,
+        fetched: Callable[[Digest], Awaitable[None]],
+    ) -> None:
         self._name = name
         self._here = here
         self._upstream = upstream
         self._sizes = sizes
+        self._fetched = fetched
 
     async def get(self, reference: Tag | Digest) -> StoredManifest:
         found = await self._at_hand(reference)
@@ -136,6 +143,7 @@ class MirroredManifests:
         self._sizes.learn(manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()
         stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
+        await self._fetched(digest)
         return stored
 
 
@@ -180,17 +188,6 @@ class MirroredReferrers:
         except RegistryError as error:
             _log.warning("%s: the referrers that are here are listed: %s", self._name, error.message)
             return await self._here.of(subject)
-
-
-def mirrored(here: Repository, upstream: Upstream, fetches: Fetches, sizes: Sizes) -> Repository:
-    """Returns a repository that has what upstream has."""
-    return replace(
-        here,
-        blobs=MirroredBlobs(here.name, here.blobs, upstream, fetches, sizes),
-        manifests=MirroredManifests(here.name, here.manifests, upstream, sizes),
-        tags=MirroredTags(here.name, here.tags, upstream),
-        referrers=MirroredReferrers(here.name, here.referrers, upstream),
-    )
 
 
 def _is_gone(error: RegistryError) -> bool:

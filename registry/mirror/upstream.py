@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from client.access.credential import Credential
@@ -69,6 +69,13 @@ class Upstream:
     def remote(self, name: RepositoryName) -> Remote:
         """Returns a repository there."""
         return self.session.remote(Reference(self.host, name))
+
+    async def reached(self) -> None:
+        """Raises RegistryError, see `answered`, while upstream does not answer (end-1); a refusal is an answer."""
+        with suppress(Refused), answered():
+            api = await self.session.api(self.host)
+            async with api.send("GET", ""):
+                pass
 
     async def size(self, name: RepositoryName, digest: Digest) -> int:
         """Returns a blob's length in bytes (end-2); raises BlobUnknown, and what `told` raises."""
