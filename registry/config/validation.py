@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from registry.config.patterns import Pattern
 from registry.config.values import Section, lower
+
+_PAGE = 1000  # Distribution's, which takes it also where a file says 0
 
 
 class Urls(Section):
@@ -71,10 +73,12 @@ class Policy(Section):
 
 
 class Catalog(Section):
-    maxentries: Annotated[int, Field(gt=0)] = Field(
-        default=1000, description="how many repositories a page of the catalogue has at most"
+    maxentries: Annotated[int, AfterValidator(lambda given: given if given > 0 else _PAGE)] = Field(
+        default=_PAGE, description="how many repositories a page of the catalogue has at most; `0` and less: 1000"
     )
 
 
 class TagList(Section):
-    maxtags: Annotated[int, Field(gt=0)] = Field(default=1000, description="how many tags a page has at most")
+    maxtags: Annotated[int, Field(ge=0), AfterValidator(lambda given: given or _PAGE)] = Field(
+        default=_PAGE, description="how many tags a page has at most; `0`: 1000"
+    )
