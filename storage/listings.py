@@ -47,10 +47,16 @@ class _Listing:
 
 
 class Listings:
-    """Reads names of folders, and remembers those of large ones, up to `limit` bytes in all; threads may share it."""
+    """Reads names of folders, and remembers those of large ones; threads may share it.
 
-    def __init__(self, limit: int = _LIMIT) -> None:
+    Args:
+        limit: bytes that what is remembered may take in all.
+        at_rest: seconds since its last change after which a folder is remembered.
+    """
+
+    def __init__(self, limit: int = _LIMIT, at_rest: float = _AT_REST) -> None:
         self._limit = limit
+        self._at_rest = at_rest
         self._size = 0
         self._remembered: OrderedDict[str, _Listing] = OrderedDict()
         self._lock = threading.Lock()
@@ -98,7 +104,7 @@ class Listings:
                 self._size -= self._remembered.popitem(last=False)[1].cost
 
     def _may_be_believed(self, listing: _Listing) -> bool:
-        at_rest = listing.state[-1] / 1e9 < time.time() - _AT_REST
+        at_rest = listing.state[-1] / 1e9 < time.time() - self._at_rest
         return at_rest and len(listing.names) >= _WORTHWHILE and listing.cost <= self._limit
 
 

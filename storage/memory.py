@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from ocispec.digest import Hash
 from ocispec.errors import ObjectTooLong, PathUnknown, StorageFull, UploadBusy
@@ -16,6 +17,8 @@ from storage.threads import finish
 _LOCK_SECONDS = 5.0
 # About what an object costs beside its bytes: itself, its lock, its name, the folders that only it needs.
 _OBJECT_BYTES = 1024
+
+_Entry = TypeVar("_Entry", bound="_Folder | _Object")
 
 
 class MemoryEngine:
@@ -102,13 +105,15 @@ class MemoryEngine:
         for each in above:
             below = folder.entries.get(each)
             if not isinstance(below, _Folder):
-                below = _Folder()
-                folder.enter(each, below)
+                below = self._enter(folder, each, _Folder())
             folder = below
-        former = folder.entries.get(name)
+        self._enter(folder, name, entry)
+
+    def _enter(self, folder: _Folder, name: str, entry: _Entry) -> _Entry:
+        former = folder.enter(name, entry)
         if former is not None:
             self._space.free(former)
-        folder.enter(name, entry)
+        return entry
 
     def _take_out(self, path: str) -> _Folder | _Object | None:
         """Removes an entry, and the folders that only it held."""
@@ -137,10 +142,13 @@ class _Folder:
             self._in_order = sorted(self.entries)
         return self._in_order
 
-    def enter(self, name: str, entry: _Folder | _Object) -> None:
-        if name not in self.entries:
+    def enter(self, name: str, entry: _Folder | _Object) -> _Folder | _Object | None:
+        """Returns what was there."""
+        former = self.entries.get(name)
+        if former is None:
             self._in_order = None
         self.entries[name] = entry
+        return former
 
     def leave(self, name: str) -> _Folder | _Object | None:
         self._in_order = None

@@ -147,6 +147,46 @@ async def test_children_are_the_names_right_below_in_order(engine: Engine) -> No
     assert await engine.children("r/a") == []
 
 
+@pytest.mark.parametrize("limit", [None, 0, 1, 3, 100])
+@pytest.mark.parametrize("after", ["", "a", "a-", "a-b", "a/b", "aa", "c", "zz", "é"])
+async def test_children_come_page_by_page(engine: Engine, after: str, limit: int | None) -> None:
+    names = ["a", "a-b", "a.b", "a0", "A", "_a", "c", "b"]
+    for name in names:
+        await engine.write(f"r/{name}/below", b"")
+    expected = [name for name in sorted(names) if name > after]
+    for _ in range(2):
+        assert await engine.children("r", after, limit) == expected[:limit]
+        assert await engine.children("r/none", after, limit) == []
+        await engine.delete("r/b")
+        expected = [name for name in expected if name != "b"]
+
+
+async def test_pages_of_children_hold_all_that_stays_while_others_come_and_go(engine: Engine) -> None:
+    lasting, passing = [f"n{n:04}" for n in range(0, 1500, 2)], [f"n{n:04}" for n in range(1, 1500, 60)]
+    for name in lasting:
+        await engine.write(f"r/{name}/x", b"", durable=False)
+    done = asyncio.Event()
+
+    async def churn() -> None:
+        while not done.is_set():
+            for name in passing:
+                await engine.write(f"r/{name}/x", b"", durable=False)
+                await asyncio.sleep(0)
+            for name in passing:
+                await engine.delete(f"r/{name}", durable=False)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(churn())
+        for _ in range(3):
+            found: list[str] = []
+            while page := await engine.children("r", found[-1] if found else "", 100):
+                found += page
+                await asyncio.sleep(0)
+            assert found == sorted(set(found))
+            assert set(lasting) <= set(found) <= {*lasting, *passing}
+        done.set()
+
+
 async def test_an_object_grows_across_appenders(engine: Engine) -> None:
     await begin(engine, "up/data")
     running = hashlib.sha256()
