@@ -37,7 +37,7 @@ async def for_docker(image: Chosen) -> Chosen:
         raise ArchiveInvalid(f"{image.reference} is no container image but {kind}: save it as oci-archive or oci")
     here = {each.digest for each in image.blobs}
     if lacking := [each for each in node.manifest.layers if each.digest not in here]:
-        raise ArchiveInvalid(f"{image.reference}: the foreign layer {lacking[0].digest} is not in the cache")
+        raise ArchiveInvalid(f"{image.reference}: the foreign layer {lacking[0].digest} is not here")
     return await _unpacked(image, node, config)
 
 

@@ -66,10 +66,11 @@ async def save(
     for each in names:
         await named(cache, each)
     async with cache.layout.in_use():
-        await _save([await choose(cache, each, wanted, everything=all_platforms) for each in names], target, kind)
+        await save_chosen([await choose(cache, each, wanted, everything=all_platforms) for each in names], target, kind)
 
 
-async def _save(images: list[Chosen], target: str | os.PathLike[str] | int, kind: Format) -> None:
+async def save_chosen(images: list[Chosen], target: str | os.PathLike[str] | int, kind: Format) -> None:
+    """Writes images that may lie anywhere; see `save`."""
     if kind is Format.OCI and not isinstance(target, int):
         await folder.save(images, Path(target))
         return
@@ -111,7 +112,7 @@ async def _verified(blob: Descriptor, pieces: AsyncIterator[bytes]) -> AsyncIter
         await finish(running.update, piece)
         yield piece
     if not running.verified():
-        raise StorageError(f"the cache is damaged: expected {blob.digest}, its content hashes to {running.actual}")
+        raise StorageError(f"damaged in storage: expected {blob.digest}, its content hashes to {running.actual}")
 
 
 def _place(digest: Digest) -> str:

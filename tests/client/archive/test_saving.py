@@ -265,7 +265,7 @@ async def test_a_damaged_blob_is_not_passed_on(cache: Cache, tmp_path: Path, for
     await keep(cache, NAME, IMAGE)
     cache.layout.path(Digest.of(IMAGE.layers[1])).write_bytes(bytes(len(IMAGE.layers[1])))
     (tmp_path / "saved.tar").write_text("before")
-    with pytest.raises(StorageError, match=f"the cache is damaged: expected {Digest.of(IMAGE.layers[1])}, its content"):
+    with pytest.raises(StorageError, match=f"damaged in storage: expected {Digest.of(IMAGE.layers[1])}, its content"):
         await saved(cache, tmp_path, "a:1", format=form)
     assert (tmp_path / "saved.tar").read_text() == "before"
     assert {each.name for each in tmp_path.iterdir()} == {"cache", "saved.tar"}
@@ -276,7 +276,7 @@ async def test_foreign_layers_stay_where_they_are(cache: Cache, tmp_path: Path):
     await keep(cache, NAME, made)
     found = files_in(await saved(cache, tmp_path, "a:1", format="oci-archive"))
     assert blob(made.manifest)[0] in found
-    with pytest.raises(ArchiveInvalid, match=f"the foreign layer {FOREIGN['digest']} is not in the cache"):
+    with pytest.raises(ArchiveInvalid, match=f"the foreign layer {FOREIGN['digest']} is not here"):
         await saved(cache, tmp_path, "a:1")
 
 
