@@ -18,11 +18,14 @@ from registry.api.guard import guard
 from registry.api.prefix import CompletedAnswers, PrefixedRequests
 from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
+from registry.api.unwell import UnwellRequests
 from registry.api.urls import Urls
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events
+from registry.notifications.families import families
 from registry.notifications.notifying import Notifications
+from registry.observing import observe
 from registry.purging import purge
 from storage.engine import Engine
 from storage.memory import MemoryEngine
@@ -36,17 +39,23 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
 
     Every path ends in the same envelope of errors.
     """
-    store = Store(engine, sparse_images=settings.layerhouse.sparseimages, rules=acceptance.rules(settings))
+    seen = observe(settings, engine)
+    rules = acceptance.rules(settings)
+    store = Store(seen.engine, sparse_images=settings.layerhouse.sparseimages, rules=rules)
     notifications = Notifications(settings)
+    if notifications.wanted:
+        seen.sources.append(partial(families, notifications))
     told = [notifications] if notifications.wanted else []
     events = Events(*told, address=Urls.of(settings.http).absolute)
-    background = [partial(purge, store, settings), notifications.run]
+    background = [partial(purge, store, settings), notifications.run, seen.health.run, seen.reporter.run]
     app = _endpoints(settings, store, events, _lifespan(engine, background))
     absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
     served = guarded(app, absent, settings)
     if settings.http.prefix != "/":
         served = PrefixedRequests(served, settings.http.prefix)
-    return _reached(RequestMiddleware(served, logs.AccessLog(settings.log)), settings)
+    if seen.health.watched:
+        served = UnwellRequests(served, seen.health)
+    return _reached(RequestMiddleware(served, logs.AccessLog(settings.log), seen.requests), settings)
 
 
 def _reached(app: ASGIApp, settings: Settings) -> ASGIApp:

@@ -159,17 +159,8 @@ class AccessLog:
     ) -> None:
         """Adds a request's line, on the event loop's thread.
 
-        Args:
-            method: of the request.
-            uri: path and query, without what may be secret.
-            status: 0 where the client left before there was one.
-            written: bytes of the answer's body.
-            seconds: until the last of them was handed over.
-            address: who asked, as `host:port`.
-            host: whom for.
-            agent: with what program.
-            request_id: what the request is known by.
-            more: fields that stand in some lines only, like `auth.user.name`.
+        `uri` holds nothing secret; a `status` of 0 says that the client left before there was one; `written` are the
+        bytes of the answer's body; `address` is `host:port`; `more` are fields of some lines only.
         """
         if not self._lines:
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self.flush)

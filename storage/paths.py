@@ -29,6 +29,8 @@ REPOSITORIES = f"{ROOT}/repositories"
 LAYERS = "_layers"
 MANIFESTS = "_manifests"
 UPLOADS = "_uploads"
+PROBE = ".layerhouse/probe"
+"""Written and read to see whether storage works; the same bytes by every process."""
 
 
 def blob_data(digest: Digest) -> str:

@@ -16,6 +16,7 @@ from ocispec.errors import RegistryError, UnknownError
 from registry import context
 from registry.api.errors import render
 from registry.logs import AccessLog
+from registry.metrics import Handled, Requests
 
 _log = logging.getLogger("registry")
 _HARMLESS = re.compile(r"[!#-~]*")
@@ -26,8 +27,9 @@ _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 class RequestMiddleware:
     """Wraps the whole application; pure ASGI, because every request pays for it."""
 
-    def __init__(self, app: ASGIApp, access: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, access: AccessLog, requests: Requests | None = None) -> None:
         self._app = app
+        self._requests = requests
         self._prefix = token_hex(4)
         self._numbers = count(1)
         self._access = access
@@ -39,6 +41,9 @@ class RequestMiddleware:
             return
         exchange = _Exchange(scope, send, f"{self._prefix}-{next(self._numbers):x}")
         context.set_request_id(scope, exchange.id)
+        handled = None if self._requests is None else self._requests.began(scope["path"])
+        if handled is not None:
+            receive = exchange.counting(receive)
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s began (request %s)", exchange.line, exchange.id)
         try:
@@ -51,6 +56,8 @@ class RequestMiddleware:
             _log.exception("fault during %s (request %s)", exchange.line, exchange.id)
             await exchange.answer(_of_ours(exchange.id), receive)
         finally:
+            if handled is not None:
+                exchange.count(handled)
             if self._access.enabled:
                 exchange.enter(self._access)
 
@@ -58,7 +65,7 @@ class RequestMiddleware:
 class _Exchange:
     """One request and what was answered to it."""
 
-    __slots__ = ("_began", "_bytes", "_scope", "_send", "_status", "id")
+    __slots__ = ("_began", "_bytes", "_received", "_scope", "_send", "_status", "id")
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self.id = request_id
@@ -67,6 +74,7 @@ class _Exchange:
         self._began = time.perf_counter()
         self._status = 0
         self._bytes = 0
+        self._received = 0
 
     @property
     def line(self) -> str:
@@ -92,6 +100,21 @@ class _Exchange:
         context.set_error(self._scope, error)
         if not self._status:
             await render(error)(self._scope, receive, self.send)
+
+    def counting(self, receive: Receive) -> Receive:
+        """Returns `receive` with its bytes counted."""
+
+        async def counted() -> Message:
+            message = await receive()
+            self._received += len(message.get("body", b""))
+            return message
+
+        return counted
+
+    def count(self, handled: Handled) -> None:
+        """Counts the request as answered."""
+        seconds = time.perf_counter() - self._began
+        handled.ended(self._scope["method"], self._status, seconds, self._received, self._bytes)
 
     def enter(self, access: AccessLog) -> None:
         """Adds the request's line to the log."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from registry import config, engines, logs, server
+from registry import config, debug, engines, logs, server
 from registry.commands.common import ConfigFile, failing
 from registry.listening import TcpAddress, UnixAddress
 
@@ -30,7 +30,7 @@ def serve(
         settings = found.in_force()
         logs.configure(settings.log)
         found.announce()
-        with engines.prepared(settings) as prepared:
+        with engines.prepared(settings) as prepared, debug.serving(prepared):
             prepared.to_environment()
             server.serve("registry.app:worker", _server_settings(prepared))
 

@@ -6,39 +6,54 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from registry.config.http import host_and_port
 from registry.config.values import Duration, Interval, Secret, Section
+
+_INTERVAL = Field(default=timedelta(seconds=10), description="How long until the next look.")
+_LOOKS = "How many looks in a row have to fail until the registry is unwell; 0 and 1: the first does."
+_THRESHOLD = Field(default=0, description=_LOOKS)
+_TIMEOUT = Field(default=timedelta(0), description="How long an answer may take; `0`: 30 seconds.")
 
 
 class StorageDriverHealth(Section):
-    enabled: bool = False
-    interval: Interval = timedelta(seconds=10)
-    threshold: Annotated[int, Field(ge=0)] = 3
+    enabled: bool = Field(
+        default=False,
+        description="Whether to look if storage can be written to and read; read only, where the registry is. "
+        "A disk without space is no failure: what is there can be pulled.",
+    )
+    interval: Interval = _INTERVAL
+    threshold: Annotated[int, Field(ge=0)] = Field(default=3, description=_LOOKS)
 
 
 class FileHealth(Section):
     """Unhealthy while the file is there."""
 
-    file: Path
-    interval: Interval = timedelta(seconds=10)
-    threshold: Annotated[int, Field(ge=0)] = 0
+    file: Path = Field(description="The file; make it to take the registry out of service.")
+    interval: Interval = _INTERVAL
+    threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
 
 class HttpHealth(Section):
-    uri: str
-    headers: dict[str, tuple[Secret, ...]] = Field(default={})
-    statuscode: int = 200
-    timeout: Duration = timedelta(0)
-    interval: Interval = timedelta(seconds=10)
-    threshold: Annotated[int, Field(ge=0)] = 0
+    uri: str = Field(description="What `HEAD` is asked of, following redirects.")
+    headers: dict[str, tuple[Secret, ...]] = Field(default={}, description="Headers of the request.")
+    statuscode: Annotated[int, Field(ge=100, le=599)] = Field(default=200, description="The status that is expected.")
+    timeout: Duration = _TIMEOUT
+    interval: Interval = _INTERVAL
+    threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
 
 class TcpHealth(Section):
-    addr: str
-    timeout: Duration = timedelta(0)
-    interval: Interval = timedelta(seconds=10)
-    threshold: Annotated[int, Field(ge=0)] = 0
+    addr: str = Field(description="The address that has to take a connection, `HOST:PORT`.")
+    timeout: Duration = _TIMEOUT
+    interval: Interval = _INTERVAL
+    threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
+
+    @field_validator("addr")
+    @classmethod
+    def _is_an_address(cls, addr: str) -> str:
+        return host_and_port(addr)
 
 
 class Health(Section):

@@ -73,3 +73,8 @@ class Storage(Section):
     cache: Cache = Cache()
     tag: TagLimits = TagLimits()
     maintenance: Maintenance = Maintenance()
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver in use."""
+        return "filesystem" if self.inmemory is None else "inmemory"
