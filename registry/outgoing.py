@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,20 @@ class Outgoing:
         except TimeoutError as error:
             raise HostUnreachable(f"{shown(url)}: no answer within {seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise HostUnreachable(f"{shown(url)}: {str(error) or type(error).__name__}") from error
+            raise HostUnreachable(f"{shown(url)}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, where it said something: the library's own words are `All connection attempts failed`."""
+    told, inner = str(error) or type(error).__name__, error.__cause__ or error.__context__
+    while inner:
+        if isinstance(inner, ConnectionError) and inner.errno:
+            told = os.strerror(inner.errno)
+        elif isinstance(inner, OSError):
+            told = inner.strerror or told
+        several = inner.exceptions if isinstance(inner, BaseExceptionGroup) else ()
+        inner = several[0] if several else inner.__cause__ or inner.__context__
+    return told
 
 
 async def _read(answer: httpx.Response, limit: int) -> bytes:

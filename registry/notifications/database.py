@@ -189,7 +189,8 @@ class Database:
             self._db.execute("UPDATE endpoints SET last_success=? WHERE name=?", (time.time(), endpoint))
         head = self.head(endpoint)
         if head is None and self._one("PRAGMA freelist_count") > _FREE_PAGES:
-            self._db.execute("PRAGMA incremental_vacuum").fetchall()
+            # By `execute` it would free a single page.
+            self._db.executescript("PRAGMA incremental_vacuum")
         return head
 
     def refused(self, endpoint: str, status: int | None, error: str) -> None:

@@ -234,12 +234,13 @@ class Queue:
         self._database = None
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        # SQLite closes a file that was moved away, as another process may have it, without touching its successor's log.
         self._close()
         aside = f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 self.file.with_name(self.file.name + suffix).rename(self.file.with_name(aside + suffix))
-        message = "%s is damaged (%s): it was set aside as %s, and the events in it are not sent"
+        message = "%s cannot be used (%s): it was set aside as %s, and the events in it are not sent"
         _log.error(message, self.file, _cause(error), aside)
 
     @contextmanager
@@ -259,7 +260,8 @@ def _add(database: Database, entries: Sequence[Entry], durable: bool) -> dict[st
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGED
+    # What a newer version wrote has no code of SQLite's: it is set aside like what is damaged.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_NOTADB) & 0xFF in _DAMAGED
 
 
 def _cause(error: sqlite3.Error | OSError) -> str:
