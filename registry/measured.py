@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -47,6 +47,9 @@ class MeasuredEngine:
 
     async def delete(self, path: str, *, durable: bool = True) -> None:
         await self._timed("Delete", self._engine.delete(path, durable=durable))
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        await self._timed("Delete", self._engine.discard(paths))
 
     async def prune(self, path: str) -> None:
         await self._engine.prune(path)

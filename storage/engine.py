@@ -21,7 +21,7 @@ of bytes at a path. Folders are no things of their own: they exist while somethi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,6 +119,12 @@ class Engine(Protocol):
 
     async def delete(self, path: str, *, durable: bool = True) -> None:
         """Removes the object, or everything below the folder, in one step; nothing there is no error."""
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        """Removes many objects, each in one step, in no order; what is not there is no error.
+
+        It need not be durable. The folder right above an object goes with it, where nothing else lies there.
+        """
 
     async def prune(self, path: str) -> None:
         """Forgets a folder below which nothing lies, where the engine has such; one that is not empty stays."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,9 @@ class FilesEngine:
 
     async def delete(self, path: str, *, durable: bool = True) -> None:
         await finish(self._delete, path, durable)
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        await finish(self._discard, paths)
 
     async def prune(self, path: str) -> None:
         # One that somebody fills at this moment stays, and an empty one harms nobody.
@@ -183,6 +186,13 @@ class FilesEngine:
                 durable.sync_folder(target.parent)
         with self._failing(path):
             durable.remove(grave)
+
+    def _discard(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with self._failing(path), suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(self._prefix + path)  # noqa: PTH108 - pathlib costs as much as the call itself
+            with suppress(OSError):
+                os.rmdir(self._prefix + path.rpartition("/")[0])  # noqa: PTH106 - as above
 
     def _same_file(self, fd: int, path: str) -> None:
         held, named = os.fstat(fd), os.stat(self._root / path)  # noqa: PTH116 - beside fstat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -75,6 +75,10 @@ class MemoryEngine:
         removed = self._take_out(path)
         if removed is not None:
             self._space.free(removed)
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        for each in paths:
+            await self.delete(each)
 
     async def prune(self, path: str) -> None:
         """Folders are only what lies below them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from ocispec.digest import Digest
@@ -10,9 +10,12 @@ from ocispec.errors import NameUnknown
 from ocispec.reference import RepositoryName
 from storage import paths, removal
 from storage.collecting import folders
-from storage.collecting.planning import Blob, Plan
+from storage.collecting.planning import Plan
 from storage.collecting.repositories import RepositoryMarks
 from storage.engine import Engine
+
+# How many objects one call removes: what an object store takes at once, and some milliseconds of a thread.
+_BATCH = 1000
 
 
 async def sweep(engine: Engine, plan: Plan) -> None:
@@ -25,21 +28,17 @@ async def sweep(engine: Engine, plan: Plan) -> None:
         StorageError: something could not be removed. What was is, and the next run finishes.
     """
     await folders.side_by_side(plan.repositories, lambda each: _sweep_repository(engine, each))
-    await folders.side_by_side(plan.blobs, lambda each: _sweep_blob(engine, each))
+    await _discard(engine, [paths.blob_data(each.digest) for each in plan.blobs])
 
 
 async def _sweep_repository(engine: Engine, marks: RepositoryMarks) -> None:
     name = marks.name
-
-    async def forget(path: str) -> None:
-        await engine.delete(path, durable=False)
-
     # Who goes stands in histories and in the referrers' index: once it is gone, nothing leads there any more.
     histories = [_history(name, tag, digest) for digest, tags in marks.dead.items() for tag in tags]
-    entries = [paths.referrer(name, *each).rpartition("/")[0] for each in marks.referrers]
-    await folders.side_by_side([*histories, *entries], forget)
-    await folders.side_by_side([paths.revision(name, each) for each in marks.dead], forget)
-    await folders.side_by_side([paths.layer(name, each) for each in marks.links], forget)
+    entries = [paths.referrer(name, *each) for each in marks.referrers]
+    await _discard(engine, [*histories, *entries])
+    await _discard(engine, [paths.revision_link(name, each) for each in marks.dead])
+    await _discard(engine, [paths.layer_link(name, each) for each in marks.links])
     await folders.side_by_side([*marks.hollow, *_index(marks)], engine.prune)
     if marks.vanishes:
         with suppress(NameUnknown):
@@ -54,9 +53,10 @@ def _index(marks: RepositoryMarks) -> Iterator[str]:
         yield folder
 
 
-async def _sweep_blob(engine: Engine, blob: Blob) -> None:
-    await engine.delete(paths.blob_data(blob.digest).rpartition("/")[0], durable=False)
+async def _discard(engine: Engine, removed: Sequence[str]) -> None:
+    batches = [removed[start : start + _BATCH] for start in range(0, len(removed), _BATCH)]
+    await folders.side_by_side(batches, engine.discard)
 
 
 def _history(name: RepositoryName, tag: str, digest: Digest) -> str:
-    return f"{paths.tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}"
+    return f"{paths.tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"

@@ -138,6 +138,15 @@ async def test_pruning_takes_no_more_than_an_empty_folder(engine: Engine) -> Non
     assert await engine.read("a/b/one", 1) == b"y"
 
 
+async def test_discard_takes_objects_with_the_folders_that_only_they_held(engine: Engine) -> None:
+    for path in ("a/b/c", "a/d/e", "a/d/f", "a/g"):
+        await engine.write(path, b"1")
+    await engine.discard(["a/b/c", "a/d/e", "a/none", "none/at/all", "a/g/below"])
+    assert await engine.children("a") == ["d", "g"]
+    assert await engine.children("a/d") == ["f"]
+    await engine.discard([])
+
+
 async def test_children_are_the_names_right_below_in_order(engine: Engine) -> None:
     for path in ("r/b/x", "r/a", "r/b/y", "r/B", "s/z"):
         await engine.write(path, b"")

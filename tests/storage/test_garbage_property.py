@@ -6,8 +6,9 @@ What is in use is told here once more, from the drawn description and not from t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -239,10 +240,17 @@ class Crashing:
         return getattr(self._engine, name)
 
     async def delete(self, path: str, *, durable: bool = True) -> None:
+        await self._removal(partial(self._engine.delete, durable=durable), path)
+
+    async def discard(self, paths: Sequence[str]) -> None:
+        for each in paths:
+            await self._removal(lambda path: self._engine.discard([path]), each)
+
+    async def _removal(self, remove: Callable[[str], Awaitable[None]], path: str) -> None:
         self._left -= 1
         if self._left < 0 or (self._left == 0 and not self._done):
             raise Crash(path)
-        await self._engine.delete(path, durable=durable)
+        await remove(path)
         if self._left == 0:
             raise Crash(path)
 
