@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -46,9 +44,9 @@ class Handshake(asyncio.Protocol):
         self._speak, self._certificates, self._plain = speak, certificates, plain
         self._connections, self._tasks = connections, tasks
         self._loop = asyncio.get_running_loop()
+        self._take: Callable[[bytes], None] = self._begin
         self._early: list[bytes] = []
-        self._peeking: socket.socket | None = None
-        self._is_lost = self._is_refused = False
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as asyncio calls it
         self._transport = transport
@@ -57,74 +55,50 @@ class Handshake(asyncio.Protocol):
             return
         self._connections.add(self)
         self._clock = self._loop.call_later(PATIENCE, transport.abort)
-        # Nothing is taken from the client before it is known who has to get it.
-        transport.pause_reading()
-        self._peeking = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        self._loop.add_reader(self._peeking, self._peek)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_lost = True
         self._clock.cancel()
-        self._stop_peeking()
         self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what arrives together with the end of the handshake; drop what one says whose answer is decided."""
-        if not self._is_refused:
-            self._early.append(data)
+        self._take(data)
 
     def eof_received(self) -> None:
-        """Let the transport close: a client that left before it asked for anything."""
+        """Let the transport close: the client left before it asked for anything."""
         self._is_lost = True
 
     def shutdown(self) -> None:
         """End: nobody asked for anything yet."""
         self._transport.abort()
 
-    def _peek(self) -> None:
-        if self._peeking is None or self._transport.is_closing():
-            return
-        try:
-            first = self._peeking.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            first = b""
-        self._stop_peeking()
-        if not first:
-            self._transport.abort()
-        elif first[0] == _HANDSHAKE:
-            task = self._loop.create_task(self._encrypt())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
+    def _begin(self, data: bytes) -> None:
+        if data[0] != _HANDSHAKE:
             self._refuse()
-
-    def _stop_peeking(self) -> None:
-        if self._peeking is not None:
-            self._loop.remove_reader(self._peeking)
-            self._peeking.close()
-            self._peeking = None
+            return
+        self._transport.pause_reading()
+        # From now on: what arrives together with the end of the handshake.
+        self._take = self._early.append
+        task = self._loop.create_task(self._encrypt(data))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _refuse(self) -> None:
-        # Closed while there is something to read, the connection would be reset, and the answer lost.
-        self._is_refused = True
         self._clock.cancel()
         self._clock = self._loop.call_later(_FAREWELL, self._transport.abort)
-        self._transport.resume_reading()
+        # Closed while there is something to read, the connection would be reset, and the answer lost.
+        self._take = _forget
         self._transport.write(_ANSWER)
         self._transport.write_eof()
 
-    async def _encrypt(self) -> None:
+    async def _encrypt(self, first: bytes) -> None:
         try:
-            transport = await self._loop.start_tls(
-                self._transport, self, self._certificates.context, server_side=True, ssl_handshake_timeout=PATIENCE
-            )
+            transport = await self._start_tls(first)
         except TlsError as error:
             _log.error("no connection can be taken: %s", error.message)
             self._transport.abort()
         except OSError as error:
-            _log.info("TLS handshake with %s: %s", self._client(), getattr(error, "reason", None) or error)
+            _log.info("TLS handshake with %s failed: %s", self._client(), getattr(error, "reason", None) or error)
             self._transport.abort()
         else:
             self._clock.cancel()
@@ -134,6 +108,27 @@ class Handshake(asyncio.Protocol):
             else:
                 speaking = self._speak(tls=extension(transport.get_extra_info("ssl_object")))
                 self._hand_over(transport, speaking)
+
+    async def _start_tls(self, first: bytes) -> asyncio.Transport | None:
+        context = self._certificates.context
+        starting = self._loop.start_tls(
+            self._transport, self, context, server_side=True, ssl_handshake_timeout=PATIENCE
+        )
+        task = self._loop.create_task(starting)
+        # Twice: after the step that puts TLS in place, and after what that step leaves to the loop.
+        self._loop.call_soon(self._loop.call_soon, self._feed, first)
+        return await task
+
+    def _feed(self, data: bytes) -> None:
+        """Give TLS what was read before it was there, as a transport gives it what it reads."""
+        receiving: Any = self._transport.get_protocol()  # a BufferedProtocol in all but name
+        left = memoryview(data)
+        while left and receiving is not self and not self._transport.is_closing():
+            buffer = receiving.get_buffer(len(left))
+            count = min(len(buffer), len(left))
+            buffer[:count] = left[:count]
+            receiving.buffer_updated(count)
+            left = left[count:]
 
     def _hand_over(self, transport: asyncio.Transport, speaking: asyncio.Protocol) -> None:
         transport.set_protocol(speaking)
@@ -148,3 +143,7 @@ class Handshake(asyncio.Protocol):
     def _client(self) -> str:
         peer = self._transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else "a client"
+
+
+def _forget(_data: bytes) -> None:
+    """Drop what a client says whose answer is decided."""
