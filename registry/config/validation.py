@@ -17,17 +17,17 @@ class Urls(Section):
 
     allow: tuple[Pattern, ...] = Field(
         default=(),
-        description="regular expressions: each URL has to match one; without any here and in `deny`, manifests with"
-        " URLs are refused",
+        description="Regular expressions, as Go has them: each URL has to match one, somewhere in it. With none"
+        " here and none in `deny`, manifests with URLs are refused.",
     )
     deny: tuple[Pattern, ...] = Field(
-        default=(), description="regular expressions: a manifest with a URL that matches one is refused"
+        default=(), description="Regular expressions: a manifest with a URL that matches one is refused."
     )
 
 
 class ListedPlatform(Section):
-    architecture: str = Field(description="as an index names it, like `amd64`")
-    os: str = Field(description="as an index names it, like `linux`")
+    architecture: str = Field(description="As an index names it, like `amd64`.")
+    os: str = Field(description="As an index names it, like `linux`.")
 
 
 class Indexes(Section):
@@ -35,12 +35,10 @@ class Indexes(Section):
 
     platforms: Annotated[Literal["all", "none", "list"], BeforeValidator(lower)] | None = Field(
         default=None,
-        description="`all`, `none`, or those of `platformlist`; nothing given means `all`, and `none` with"
-        " `layerhouse.sparseimages`",
+        description="Which images of an index have to be there before it is taken: `all`, `none`, or those of the"
+        " platforms listed (`list`). Not given, it is `all`, and `none` with `layerhouse.sparseimages`.",
     )
-    platformlist: tuple[ListedPlatform, ...] = Field(
-        default=(), description="with `list`: platforms whose images have to be there; none listed means all"
-    )
+    platformlist: tuple[ListedPlatform, ...] = Field(default=(), description="Platforms for `list`; none means all.")
 
 
 class ManifestValidation(Section):
@@ -51,8 +49,10 @@ class ManifestValidation(Section):
 class Validation(Section):
     """What is asked of manifests that are pushed, beside being ones."""
 
-    enabled: bool | None = Field(default=None, description="`true` stands above `disabled`; `false` says nothing")
-    disabled: bool = Field(default=False, description="whether `validation.manifests` does not count")
+    enabled: bool | None = Field(
+        default=None, description="The old way round: `true` stands above `disabled`, `false` says nothing."
+    )
+    disabled: bool = Field(default=False, description="Whether `validation.manifests` does not count.")
     manifests: ManifestValidation = ManifestValidation()
 
     @property
@@ -64,7 +64,7 @@ class Validation(Section):
 class RepositoryPolicy(Section):
     classes: tuple[str, ...] = Field(
         default=(),
-        description="`image`, `plugin`: images of another class are refused, those of none too; none listed takes all",
+        description="`image` and `plugin`: what is of another class, or of none, is refused. Not given, all is taken.",
     )
 
 
@@ -74,11 +74,11 @@ class Policy(Section):
 
 class Catalog(Section):
     maxentries: Annotated[int, AfterValidator(lambda given: given if given > 0 else _PAGE)] = Field(
-        default=_PAGE, description="how many repositories a page of the catalogue has at most; `0` and less: 1000"
+        default=_PAGE, description="How many repositories a page of the catalogue has at most; 1000 for `0` and less."
     )
 
 
 class TagList(Section):
     maxtags: Annotated[int, Field(ge=0), AfterValidator(lambda given: given or _PAGE)] = Field(
-        default=_PAGE, description="how many tags a page has at most; `0`: 1000"
+        default=_PAGE, description="How many tags a page has at most; 1000 for `0`."
     )
