@@ -2,4 +2,4 @@
 
 from registry.cli import app
 
-app()
+app(prog_name="registry")

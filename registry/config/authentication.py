@@ -5,25 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from registry.config.values import Section
 
 
 class Htpasswd(Section):
-    realm: str = "Registry Realm"
-    path: Path
+    """Users and their passwords in a file."""
+
+    realm: str = Field(default="Registry Realm", description="What a client that asks for a password is told.")
+    path: Path = Field(description="The file, with passwords hashed by bcrypt (`htpasswd -B`); read anew on a change.")
 
 
 class Token(Section):
     """Tokens of a token server (Docker's token specification)."""
 
-    realm: str
-    service: str
-    issuer: str
-    rootcertbundle: Path | None = None
-    jwks: str | None = None
-    autoredirect: bool = False
-    autoredirectpath: str = "/auth/token"
-    signingalgorithms: tuple[str, ...] = ()
+    realm: str = Field(description="The address of the token server, which clients are sent to.")
+    service: str = Field(description="The name of this registry there, which a token has to name.")
+    issuer: str = Field(description="The name of the token server, which a token has to name.")
+    rootcertbundle: Path | None = Field(
+        default=None, description="PEM file of the certificates that the keys of tokens lead to."
+    )
+    jwks: str | None = Field(default=None, description="File of the keys themselves, as a JSON Web Key Set.")
+    autoredirect: bool = Field(default=False, description="Whether the token server stands behind this host's name.")
+    autoredirectpath: str = Field(default="/auth/token", description="At which path it does.")
+    signingalgorithms: tuple[str, ...] = Field(default=(), description="The algorithms that tokens may be signed by.")
 
 
 class NoAuthentication(Section):

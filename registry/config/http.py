@@ -23,12 +23,15 @@ _OURS = frozenset({"connection", "content-length", "date", "keep-alive", "traile
 
 
 class Prometheus(Section):
-    enabled: bool = False
-    path: str = "/metrics"
+    enabled: bool = Field(default=False, description="Whether Prometheus finds metrics at the debug address.")
+    path: str = Field(default="/metrics", description="At which path.")
 
 
 class Debug(Section):
-    addr: str | None = None
+    addr: str | None = Field(
+        default=None,
+        description="A second address, `HOST:PORT`, for operators alone: `/debug/health`, and metrics where enabled.",
+    )
     prometheus: Prometheus = Prometheus()
 
 
@@ -37,7 +40,9 @@ class Http2(Section):
 
 
 class H2c(Section):
-    enabled: Annotated[bool, Unserved("HTTP/1.1 is spoken")] = False
+    enabled: Annotated[bool, Unserved("HTTP/1.1 is spoken")] = Field(
+        default=False, description="Whether HTTP/2 is spoken without TLS."
+    )
 
 
 class Http(Section):

@@ -16,30 +16,31 @@ from registry.config.values import Duration, Section
 class NotificationQueue(Section):
     """How many events an endpoint may lag behind before the oldest are dropped."""
 
-    limit: Annotated[int, Field(gt=0)] = 100_000
+    limit: Annotated[int, Field(gt=0)] = Field(
+        default=100_000, description="How many events an endpoint may lag behind; of more, the oldest are dropped."
+    )
 
 
 class GarbageCollect(Section):
     """How long something has to lie unused before it is collected."""
 
-    graceperiod: Duration = timedelta(hours=1)
+    graceperiod: Duration = Field(
+        default=timedelta(hours=1), description="How long something has to lie unused before it is collected."
+    )
 
 
 class Layerhouse(Section):
-    """What Distribution does not know.
+    """What Distribution does not know."""
 
-    Attributes:
-        workers: how many processes serve.
-        sparseimages: whether an image is accepted before, or without, its blobs.
-        statedirectory: what is kept beside the images; `.layerhouse` in the root directory where nothing is said.
-        trustedproxies: networks whose `X-Forwarded-*` and `Forwarded` headers count.
-        plainhttp: where to serve without TLS, beside `http.addr`.
-        access: who may do what.
-    """
-
-    sparseimages: bool = False
-    workers: Annotated[int, Field(gt=0, le=64)] = 1
-    statedirectory: Path | None = None
+    sparseimages: bool = Field(default=False, description="Whether an image is accepted before, or without, its blobs.")
+    workers: Annotated[int, Field(gt=0, le=64)] = Field(
+        default=1, description="How many processes serve, 64 at most; `--workers`."
+    )
+    statedirectory: Path | None = Field(
+        default=None,
+        description="Where queues, tokens and the like are kept; `.layerhouse` in the images' folder where nothing is "
+        "said.",
+    )
     trustedproxies: tuple[IPvAnyNetwork, ...] = Field(
         default=(),
         description="Addresses and networks of the proxies in front, like `[127.0.0.1, 10.0.0.0/8]`. What these, and "

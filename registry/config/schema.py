@@ -80,22 +80,23 @@ def unserved(field: FieldInfo) -> Unserved | None:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the reference: its path (`endpoints[].name`, `headers.NAME`), and its field."""
+    """A key of the reference: its path (`endpoints[].name`, `headers.NAME`), its field, and what happens instead."""
 
     path: str
     field: FieldInfo
     shape: Shape
+    mark: Unserved | None
 
 
-def keys(model: type[Section], above: str = "") -> Iterator[Key]:
-    """Every key that holds a value, in the order of the models."""
+def keys(model: type[Section], above: str = "", mark: Unserved | None = None) -> Iterator[Key]:
+    """Every key that holds a value, in the order of the models; what is not served below one is not served either."""
     for name, field in fields(model).items():
-        path, found = f"{above}{name}", shape(field.annotation)
+        path, found, instead = f"{above}{name}", shape(field.annotation), unserved(field) or mark
         inner = shape(found.inner) if found.kind in ("list", "map") else found
         if inner.kind == "section" and fields(inner.inner):
-            yield from keys(inner.inner, path + {"list": "[].", "map": ".NAME."}.get(found.kind, "."))
+            yield from keys(inner.inner, path + {"list": "[].", "map": ".NAME."}.get(found.kind, "."), instead)
         else:
-            yield Key(f"{path}.NAME" if found.kind == "map" else path, field, found)
+            yield Key(f"{path}.NAME" if found.kind == "map" else path, field, found, instead)
 
 
 def _chosen(shapes: list[Shape], given: Given | None) -> Shape:

@@ -26,22 +26,32 @@ _MOST_BYTES = 131_000  # Linux takes 128 KiB of one variable, with its name (exe
 class Settings(Section):
     """The configuration in force."""
 
-    version: Annotated[Literal["0.1"], BeforeValidator(str)] = "0.1"
+    version: Annotated[Literal["0.1"], BeforeValidator(str)] = Field(
+        default="0.1", description="The version of the file's format; a file has to give it."
+    )
     log: Log = Log()
-    loglevel: Annotated[Literal["error", "warn", "info", "debug"] | None, BeforeValidator(lower)] = None
+    loglevel: Annotated[Literal["error", "warn", "info", "debug"] | None, BeforeValidator(lower)] = Field(
+        default=None, description="The old name of `log.level`, which stands above it."
+    )
     storage: Storage = Storage()
     auth: Authentication = Authentication()
     middleware: Annotated[dict[str, Any], Unserved("nothing stands between the registry and its storage")] = Field(
-        default={}
+        default={}, description="Distribution's plug-ins for storage, repositories and the registry, like CloudFront."
     )
-    reporting: Annotated[dict[str, Any], Unserved("nothing is reported to outside services")] = Field(default={})
+    reporting: Annotated[dict[str, Any], Unserved("nothing is reported to outside services")] = Field(
+        default={}, description="Bugsnag and New Relic, in version 2 of Distribution."
+    )
     http: Http = Http()
     notifications: Notifications = Notifications()
-    redis: Annotated[dict[str, Any], Unserved("nothing is cached outside of this process")] = Field(default={})
+    redis: Annotated[dict[str, Any], Unserved("nothing is cached outside of this process")] = Field(
+        default={}, description="A server of Redis for `storage.cache`."
+    )
     health: Health = Health()
     proxy: Proxy = Proxy()
     validation: Validation = Validation()
-    compatibility: Annotated[dict[str, Any], Unserved("manifests of schema 1 are not accepted")] = Field(default={})
+    compatibility: Annotated[dict[str, Any], Unserved("manifests of schema 1 are not accepted")] = Field(
+        default={}, description="Manifests of schema 1, in version 2 of Distribution."
+    )
     catalog: Catalog = Catalog()
     tags: TagList = TagList()
     policy: Policy = Policy()

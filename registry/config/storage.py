@@ -6,15 +6,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from pydantic import Field
+
 from registry.config.values import Duration, Interval, Section, Unserved
 
 DRIVERS = frozenset({"filesystem", "inmemory"})
 BESIDE_DRIVERS = frozenset({"delete", "redirect", "cache", "tag", "maintenance"})
+_NO_CACHE = Unserved("the tree itself answers, which is as fast and never stale", is_harmless=True)
 
 
 class Filesystem(Section):
-    rootdirectory: Path = Path("/var/lib/registry")
-    maxthreads: Annotated[int | None, Unserved("threads come and go with the work", is_harmless=True)] = None
+    rootdirectory: Path = Field(
+        default=Path("/var/lib/registry"), description="The folder that holds the images; `--root`."
+    )
+    maxthreads: Annotated[int | None, Unserved("threads come and go with the work", is_harmless=True)] = Field(
+        default=None, description="How many threads work on files at once."
+    )
 
 
 class InMemory(Section):
@@ -22,38 +29,42 @@ class InMemory(Section):
 
 
 class Delete(Section):
-    enabled: bool = False
+    enabled: bool = Field(default=False, description="Whether blobs, manifests, tags and repositories may be deleted.")
 
 
 class Redirect(Section):
-    disable: Annotated[bool, Unserved("blobs are served from here, never by a redirect", is_harmless=True)] = False
+    disable: Annotated[bool, Unserved("blobs are served from here, never by a redirect", is_harmless=True)] = Field(
+        default=False, description="Whether clients are not sent to an object store for blobs."
+    )
 
 
 class Cache(Section):
     """Distribution's cache of blob descriptors. Nothing here is believed against storage, so there is none."""
 
-    blobdescriptor: Annotated[
-        str | None, Unserved("the tree itself answers, which is as fast and never stale", is_harmless=True)
-    ] = None
-    blobdescriptorsize: Annotated[int | None, Unserved("there is no cache of blob descriptors", is_harmless=True)] = (
-        None
+    blobdescriptor: Annotated[str | None, _NO_CACHE] = Field(
+        default=None, description="Where sizes of blobs are remembered: `inmemory` or `redis`."
     )
-    layerinfo: Annotated[str | None, Unserved("there is no cache of blob descriptors", is_harmless=True)] = None
+    blobdescriptorsize: Annotated[int | None, _NO_CACHE] = Field(default=None, description="How many of them.")
+    layerinfo: Annotated[str | None, _NO_CACHE] = Field(default=None, description="The old name of `blobdescriptor`.")
 
 
 class TagLimits(Section):
-    concurrencylimit: Annotated[int | None, Unserved("tags are looked up one after the other", is_harmless=True)] = None
+    concurrencylimit: Annotated[int | None, Unserved("they are looked up one after the other", is_harmless=True)] = (
+        Field(default=None, description="How many tags are looked up at once where a manifest is deleted.")
+    )
 
 
 class UploadPurging(Section):
-    enabled: bool = True
-    age: Duration = timedelta(hours=168)
-    interval: Interval = timedelta(hours=24)
-    dryrun: bool = False
+    enabled: bool = Field(default=True, description="Whether uploads that nobody finished are removed.")
+    age: Duration = Field(default=timedelta(hours=168), description="How old they are by then.")
+    interval: Interval = Field(
+        default=timedelta(hours=24), description="How often they are looked for; the first time at the start."
+    )
+    dryrun: bool = Field(default=False, description="Whether nothing is removed after all.")
 
 
 class ReadOnly(Section):
-    enabled: bool = False
+    enabled: bool = Field(default=False, description="Whether pushes, deletes and all else that writes is refused.")
 
 
 class Maintenance(Section):

@@ -36,10 +36,10 @@ CIPHER_SUITES = {
 class LetsEncrypt(Section):
     """Certificates fetched from Let's Encrypt: not served, and so refused."""
 
-    cachefile: str | None = None
-    email: str | None = None
-    hosts: tuple[str, ...] = ()
-    directoryurl: str | None = None
+    cachefile: str | None = Field(default=None, description="Where they would be kept.")
+    email: str | None = Field(default=None, description="Whom Let's Encrypt would write to.")
+    hosts: tuple[str, ...] = Field(default=(), description="The names that they would be for.")
+    directoryurl: str | None = Field(default=None, description="Another authority than Let's Encrypt.")
 
 
 class Tls(Section):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from registry.cli import app
 from registry.config import Settings, load, read
 from registry.config.effective import HIDDEN, effective, to_json, to_yaml
+from registry.config.reference import meaning
 from registry.config.schema import keys
 from registry.config.values import go_duration
 from tests.registry.test_config import FULL, IMAGE, LEAST, environment, written
@@ -116,6 +117,10 @@ def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     again = Settings.model_validate({"http": {"draintimeout": go_duration(duration)}}).http.draintimeout
     assert again == duration
     assert go_duration(duration) == text.replace("1ms", "0.001s")
+
+
+def test_every_key_says_what_it_does() -> None:
+    assert [key.path for key in keys(Settings) if not meaning(key)] == []
 
 
 def test_the_commands(written: Callable[[str], Path]) -> None:
