@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from client.archive import sources
 from client.archive.content import ArchiveContent, naming
@@ -31,9 +33,9 @@ from registry.archives.naming import Name
 from registry.archives.nodes import blobs_of, nodes_of
 from registry.archives.telling import Told
 from storage.ingest import storage_errors
-from storage.repository import Repository
+from storage.repository import Repository, Uploads
 from storage.store import Store
-from storage.threads import finish
+from storage.threads import ended, finish
 
 AT_ONCE = 4
 STANDARD_INPUT = Path("-")
@@ -66,7 +68,10 @@ async def import_archive(store: Store, source: Path, names: Sequence[Name], told
         goals = _named(await _tops(found), names)
         arriving = _Arriving(store, found.content, told)
         for top, called in goals:
-            for each in {name.repository: name for name in reversed(called)}.values():
+            firsts: dict[RepositoryName, Name] = {}
+            for each in called:
+                firsts.setdefault(each.repository, each)
+            for each in firsts.values():
                 await arriving.bring(top, each)
         pairs = [(each, top) for top, called in goals for each in called]
         for each, top in pairs:
@@ -242,14 +247,23 @@ class _Arriving:
         return "imported"
 
     async def _upload(self, repository: Repository, blob: Descriptor) -> None:
-        upload = await repository.uploads.begin(blob.digest.algorithm)
-        try:
-            async with self._content.stream(blob) as pieces:
+        async with _begun(repository.uploads, blob.digest.algorithm) as upload, self._content.stream(blob) as pieces:
+            try:
                 await repository.uploads.commit(upload, blob.digest, pieces)
-        except BaseException as error:
-            with suppress(BlobUploadUnknown):
-                await repository.uploads.cancel(upload)
-            if isinstance(error, DigestInvalid):
+            except DigestInvalid as error:
                 kind = DigestMismatch if self._content.told(blob) else ArchiveInvalid
                 raise kind(f"{self._content.name(blob)}: {error.message}") from error
-            raise
+
+
+@asynccontextmanager
+async def _begun(uploads: Uploads, algorithm: str) -> AsyncIterator[UUID]:
+    """Begins an upload, and gives it up where its end is not reached, be it for a cancellation."""
+    beginning = asyncio.ensure_future(uploads.begin(algorithm))
+    try:
+        yield await asyncio.shield(beginning)
+    except BaseException:
+        await ended(beginning)
+        if not beginning.cancelled() and not beginning.exception():
+            with suppress(BlobUploadUnknown):
+                await uploads.cancel(beginning.result())
+        raise
