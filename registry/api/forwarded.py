@@ -26,7 +26,9 @@ _MOST_HOPS = 16
 _SCHEMES = frozenset({"http", "https"})
 _ANY = tuple(b"x-forwarded-" + name for name in (b"for", b"proto", b"host", b"prefix"))
 _WORD = r"[!#$%&'*+.^_`|~\w-]+"
-_PAIR = rf'[ \t]*({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)")[ \t]*(?:;|$)'
+# More than a token: not every proxy quotes a port or the brackets of IPv6.
+_VALUE = r"[!#$%&'*+.^_`|~\w\[\]:-]+"
+_PAIR = rf'[ \t]*({_WORD})=(?:({_VALUE})|"((?:[^"\\]|\\.)*)")[ \t]*(?:;|$)'
 _PAIRS = re.compile(_PAIR, re.ASCII | re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[\w.-]+)?|([0-9.]+)(?::[\w.-]+)?|([0-9A-Fa-f:.]+)", re.ASCII)
