@@ -28,6 +28,8 @@ USER layerhouse
 EXPOSE 5000
 VOLUME /var/lib/registry
 STOPSIGNAL SIGTERM
+# Where a file, or a folder with one, may be mounted: version 3's place first, which leads to version 2's where it is not.
+ENV LAYERHOUSE_CONFIGURATION_PATHS=/etc/distribution/config.yml:/etc/docker/registry/config.yml
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["registry", "healthcheck"]
 ENTRYPOINT ["/entrypoint"]
-CMD ["/etc/docker/registry/config.yml"]
+CMD ["serve"]

@@ -33,7 +33,8 @@ def test_the_image_has_the_port_the_volume_and_the_command_of_registry_2_and_is_
     stage = dict(last_stage())
     assert (stage["EXPOSE"], stage["VOLUME"], stage["USER"]) == ("5000", DATA, "layerhouse")
     command = json.loads(stage["ENTRYPOINT"]) + json.loads(stage["CMD"])
-    assert command == ["/entrypoint", "/etc/docker/registry/config.yml"]
+    assert command == ["/entrypoint", "serve"]
+    assert stage["ENV"].endswith("=/etc/distribution/config.yml:/etc/docker/registry/config.yml")
     settings = yaml.safe_load((REPOSITORY_ROOT / "container" / "config.yml").read_text())
     assert (settings["storage"]["filesystem"]["rootdirectory"], settings["http"]["addr"]) == (DATA, ":5000")
 
