@@ -20,7 +20,10 @@ _TITLES = ("ENDPOINT", "PENDING", "OLDEST", "DROPPED", "LAST SUCCESS", "LAST ERR
 
 @app.command()
 def notifications(file: ConfigFile = None) -> None:
-    """Show for each endpoint of the notifications how many events wait, and how the last requests went."""
+    """Show how many events wait for each endpoint.
+
+    And since when, how many were dropped, and how the last requests went. Times are UTC.
+    """
     from registry.notifications.database import Figures, look  # noqa: PLC0415 - SQLite is not needed otherwise
     from registry.notifications.notifying import QUEUE  # noqa: PLC0415 - as above
 

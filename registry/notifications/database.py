@@ -145,13 +145,16 @@ class Database:
         """
         self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         with self._writing():
-            for each in entries:
-                self._db.execute(
-                    "INSERT INTO events (endpoint, queued, size, envelope) VALUES (?, ?, ?, ?)",
-                    (each.endpoint, each.queued, len(each.envelope), each.envelope),
-                )
-                self._count(each.endpoint, pending=1, events=1, bytes=len(each.envelope))
-            return {name: self._drop(name) for name in {each.endpoint for each in entries}}
+            self._db.executemany(
+                "INSERT INTO events (endpoint, queued, size, envelope) VALUES (?, ?, ?, ?)",
+                [(each.endpoint, each.queued, len(each.envelope), each.envelope) for each in entries],
+            )
+            dropped = {}
+            for name in {each.endpoint for each in entries}:
+                sizes = [len(each.envelope) for each in entries if each.endpoint == name]
+                self._count(name, pending=len(sizes), events=len(sizes), bytes=sum(sizes))
+                dropped[name] = self._drop(name)
+            return dropped
 
     def _drop(self, endpoint: str) -> int:
         pending, size = self._db.execute("SELECT pending, bytes FROM endpoints WHERE name=?", (endpoint,)).fetchone()

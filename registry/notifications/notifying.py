@@ -62,8 +62,8 @@ class Notifications:
         await self._queue.put([Entry(name, envelope) for name in names], durable=event.what is not What.PULL)
 
     async def figures(self) -> list[Figures]:
-        """How each endpoint fares; raises StorageError."""
-        return await self._queue.figures()
+        """How each endpoint fares that ever had an event; raises StorageError."""
+        return await self._queue.figures() if self._file.exists() else []
 
     async def run(self) -> None:
         """Writes the queue and sends what is in it, until cancelled; one process sends for all.

@@ -217,16 +217,19 @@ class Queue:
             return self._database
         self._close()
         with self._guarded():
-            # It tells who was here: nobody else's to read.
-            os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             try:
-                self._database = Database(self.file, self._limit)
+                self._database = self._made()
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
                 self._set_aside(error)
-                self._database = Database(self.file, self._limit)
+                self._database = self._made()
         return self._database
+
+    def _made(self) -> Database:
+        # It tells who was here: nobody else's to read.
+        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return Database(self.file, self._limit)
 
     def _close(self) -> None:
         if self._database:
@@ -234,7 +237,7 @@ class Queue:
         self._database = None
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        # SQLite closes a file that was moved away, as another process may have it, without touching its successor's log.
+        # Another process may still have it open: SQLite does not touch a successor's log when it closes a moved file.
         self._close()
         aside = f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         for suffix in ("", "-wal", "-shm"):

@@ -120,6 +120,16 @@ async def test_an_endpoint_is_told_what_its_filters_let_through(
     assert digest
 
 
+async def test_what_no_endpoint_wants_is_not_queued(receiver: Receiver, settings: Make, tmp_path: Path) -> None:
+    endpoint = {"name": "a", "url": receiver.url, "ignore": {"actions": ["push"]}}
+    async with serving(MemoryEngine(), settings(endpoint)) as api:
+        digest = await api.push_blob("image", b"layer")
+        await api.get(f"/v2/image/blobs/{digest}")
+        await asyncio.to_thread(receiver.wait_taken, 1)
+    assert told(receiver) == [("pull", "blob")]
+    assert [each.events for each in await Notifications(settings(endpoint)).figures()] == [1]
+
+
 async def test_addresses_and_references_are_as_configured(receiver: Receiver, settings: Make) -> None:
     configured = settings({"name": "a", "url": receiver.url}, events={"includereferences": True})
     http = configured.http.model_copy(update={"host": "https://registry.example"})
@@ -137,6 +147,7 @@ async def test_without_endpoints_nothing_is_made_and_nothing_runs(settings: Make
     async with serving(MemoryEngine(), settings()) as api:
         await api.push_image("image", "v1")
         assert not Notifications(settings()).wanted
+        assert await Notifications(settings()).figures() == []
     assert not (tmp_path / "state").exists()
 
 

@@ -197,6 +197,7 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
     assert await drained(queue) == ["1"]
     (aside,) = file.parent.glob("*.damaged-*")
     assert aside.read_bytes().startswith(b"no database")
+    assert file.stat().st_mode & 0o777 == 0o600
     (message,) = caplog.messages
     assert message == (
         f"{file} cannot be used (file is not a database): it was set aside as {aside.name},"
