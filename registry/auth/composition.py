@@ -7,12 +7,11 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from registry.auth.authenticator import Authenticator
-from registry.auth.certificates import Certificates
 from registry.auth.gate import App, Gate
 from registry.auth.htpasswd import Htpasswd
 from registry.auth.identification import Identification
 from registry.auth.policy import ByRules, KnownMayAll, Policy
-from registry.config import Settings
+from registry.config import ConfigError, Settings
 from registry.config.http import Http
 
 _log = logging.getLogger("registry")
@@ -68,7 +67,12 @@ def authenticators(settings: Settings) -> list[Authenticator]:
     """
     found: list[Authenticator] = []
     if settings.layerhouse.access.certificates:
+        from registry.auth.certificates import Certificates  # noqa: PLC0415 - cryptography costs time and memory
+
         found.append(Certificates())
+    if settings.auth.token is not None:
+        # Not served yet, and who asks for it must not be left without.
+        raise ConfigError("auth.token: tokens of a token server are not served yet")
     if (htpasswd := settings.auth.htpasswd) is not None:
         found.append(Htpasswd(htpasswd.path, htpasswd.realm))
     return found

@@ -28,7 +28,8 @@ class Gate:
 
     - Who is unknown and may not, is asked for credentials: 401 UNAUTHORIZED with a challenge, as is a token that
       covers too little (RFC 6750 has 403 for that; clients of registries get themselves another token on 401).
-    - Who is known and may not read, is answered as if there were nothing: by the same handlers, over an empty store.
+    - Who is known and may not read, is answered as if there were nothing, to DELETE too: by the same handlers, over an
+      empty store.
     - Who is known and may not change, is told so: 403 DENIED, whether the repository exists or not.
 
     Args:
@@ -59,7 +60,8 @@ class Gate:
             return self._app
         if is_allowed or caller.identity.kind is Kind.ANONYMOUS:
             self._ask(caller, _scopes(needs, scope))
-        if needs.action is Action.PULL and needs.repository is not None:
+        hides = needs.action in (Action.PULL, Action.DELETE) and needs.repository is not None
+        if hides and not caller.is_allowed(Wanted(Action.PULL, needs.repository)):
             return self._absent
         raise Denied
 

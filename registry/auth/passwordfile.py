@@ -17,13 +17,20 @@ from storage.durable import sync_folder, write_all
 _MODE = 0o600
 
 
+def require_name(user: str) -> None:
+    """Raises ConfigError: no line of the file could hold it."""
+    if not user or ":" in user or user.startswith("#") or user != user.strip() or CONTROLS.search(user):
+        expected = "expected no colon, no control character, no # at the beginning, no space at either end"
+        raise ConfigError(f"{user!r:.80} cannot be a user's name: {expected}")
+
+
 def add(path: Path, user: str, hashed: str) -> None:
     """Adds a user; makes the file, and its folder, where they are not there yet.
 
     Raises:
         ConfigError: the name is none or there already, or the file cannot be read or replaced.
     """
-    _require_name(user)
+    require_name(user)
     with _changing(path) as file:
         if user in file.users:
             raise ConfigError(f"{path}: user {user!r} is there already; `registry user passwd` sets another password")
@@ -43,12 +50,6 @@ def remove(path: Path, user: str) -> None:
     with _changing(path) as file:
         file.first_of(user)
         file.write(list(file.others(file.lines, user)))
-
-
-def _require_name(user: str) -> None:
-    if not user or ":" in user or user.startswith("#") or user != user.strip() or CONTROLS.search(user):
-        expected = "expected no colon, no control character, no # at the beginning, no space at either end"
-        raise ConfigError(f"{user!r:.80} cannot be a user's name: {expected}")
 
 
 class _File:

@@ -22,6 +22,15 @@ _PLACES = r"(?:manifests|blobs|referrers)/[^/]+|tags/list"
 _UPLOADS = r"blobs/uploads(?:/[^/]*)?"
 _REPOSITORY = re.compile(rf"/v2/(?P<name>.*)/(?:(?P<upload>{_UPLOADS})|{_PLACES})", re.DOTALL)
 _MANAGED = re.compile(r"/_layerhouse/v1/repositories/(?P<name>.*)", re.DOTALL)
+# A repository may be called team/tags: `registry/api/management.py` says which address is which.
+_CARE = "/_layerhouse/v1"
+_CARED_FOR = re.compile(rf"{_CARE}/repositories/(?P<name>.*?)(?:/tags|/)?", re.DOTALL)
+_DELETED = re.compile(rf"{_CARE}/repositories/(?P<name>.*)", re.DOTALL)
+_CARE_BY_METHOD = {
+    "GET": (_CARED_FOR, Action.PULL),
+    "HEAD": (_CARED_FOR, Action.PULL),
+    "DELETE": (_DELETED, Action.DELETE),
+}
 _BY_METHOD = {
     "GET": Action.PULL,
     "HEAD": Action.PULL,
@@ -70,14 +79,15 @@ SOMEBODY = Wanted()
 LISTED = Wanted(Action.PULL)
 ADMINISTERED = Wanted(Action.ADMIN)
 
+_READ = frozenset({"GET", "HEAD"})
 _FIXED = {
-    "/v2/": {"GET": SOMEBODY, "HEAD": SOMEBODY},
-    "/v2": {"GET": SOMEBODY, "HEAD": SOMEBODY},
-    "/v2/_catalog": {"GET": LISTED, "HEAD": LISTED},
-    "/_layerhouse/v1/repositories": {"GET": LISTED, "HEAD": LISTED},
-    "/_layerhouse/v1/version": {"GET": SOMEBODY, "HEAD": SOMEBODY},
-    "/_layerhouse/openapi.json": {"GET": SOMEBODY, "HEAD": SOMEBODY},
-    "/_layerhouse/docs": {"GET": SOMEBODY, "HEAD": SOMEBODY},
+    "/v2/": SOMEBODY,
+    "/v2": SOMEBODY,
+    "/v2/_catalog": LISTED,
+    f"{_CARE}/version": SOMEBODY,
+    f"{_CARE}/repositories": LISTED,
+    "/_layerhouse/docs": SOMEBODY,
+    "/_layerhouse/openapi.json": SOMEBODY,
 }
 OPEN = frozenset({"/"})
 """Paths that anybody may ask for, or where it is found out who asks."""
@@ -97,17 +107,11 @@ def wanted(method: str, path: str) -> Wanted | None:
             # Whoever may push may give up what is not pushed yet.
             action = Action.PUSH
         return Wanted(action, RepositoryName.parse(match["name"]))
-    if (match := _MANAGED.fullmatch(path)) and action:
-        return Wanted(action, RepositoryName.parse(_managed(match["name"], action)))
     if path in OPEN:
         return None
-    if found := _FIXED.get(path, {}).get(method):
-        return found
+    if path in _FIXED and method in _READ:
+        return _FIXED[path]
+    pattern, action = _CARE_BY_METHOD.get(method, (_DELETED, None))
+    if action and (match := pattern.fullmatch(path)):
+        return Wanted(action, RepositoryName.parse(match["name"]))
     raise Denied(f"{method} is not allowed at this address")
-
-
-def _managed(name: str, action: Action) -> str:
-    """Returns the name as the routes cut it out: those that read know a list of tags, and a name with a slash."""
-    if action is not Action.PULL:
-        return name
-    return name.removesuffix("/tags") if name.endswith("/tags") else name.removesuffix("/")

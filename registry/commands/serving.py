@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from registry import config, debug, engines, logs, server
+from registry.auth import composition
 from registry.commands.common import ConfigFile, failing
 from registry.listening import TcpAddress, UnixAddress
 
@@ -30,6 +31,7 @@ def serve(
         settings = found.in_force()
         logs.configure(settings.log)
         found.announce()
+        composition.check(settings)
         with engines.prepared(settings) as prepared, debug.serving(prepared):
             prepared.to_environment()
             server.serve("registry.app:worker", _server_settings(prepared))

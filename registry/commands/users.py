@@ -40,6 +40,7 @@ def add(name: Name, file: Config = None, htpasswd: File = None, *, password_stdi
 
     with failing():
         path = _path(file, htpasswd)
+        passwordfile.require_name(name)
         passwordfile.add(path, name, passwords.hash_password(_password(from_input=password_stdin)))
         typer.echo(f"{name} can log in ({path})")
 
