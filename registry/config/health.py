@@ -6,14 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from registry.config.http import host_and_port
-from registry.config.values import Duration, Interval, Secret, Section
+from registry.config.values import Duration, Secret, Section
 
-_INTERVAL = Field(default=timedelta(seconds=10), description="How long until the next look.")
-_LOOKS = "How many looks in a row have to fail until the registry is unwell; 0 and 1: the first does."
-_THRESHOLD = Field(default=0, description=_LOOKS)
+_TEN_SECONDS = timedelta(seconds=10)
+_Interval = Annotated[Duration, AfterValidator(lambda given: given or _TEN_SECONDS)]
+_INTERVAL = Field(default=_TEN_SECONDS, description="How long until the next look; `0`: 10 seconds.")
+_THRESHOLD = Field(
+    default=0, description="How many looks in a row have to fail until the registry is unwell; 0 and 1: the first does."
+)
 _TIMEOUT = Field(default=timedelta(0), description="How long an answer may take; `0`: 30 seconds.")
 
 
@@ -23,15 +26,15 @@ class StorageDriverHealth(Section):
         description="Whether to look if storage can be written to and read; read only, where the registry is. "
         "A disk without space is no failure: what is there can be pulled.",
     )
-    interval: Interval = _INTERVAL
-    threshold: Annotated[int, Field(ge=0)] = Field(default=3, description=_LOOKS)
+    interval: _Interval = _INTERVAL
+    threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
 
 class FileHealth(Section):
     """Unhealthy while the file is there."""
 
     file: Path = Field(description="The file; make it to take the registry out of service.")
-    interval: Interval = _INTERVAL
+    interval: _Interval = _INTERVAL
     threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
 
@@ -40,14 +43,14 @@ class HttpHealth(Section):
     headers: dict[str, tuple[Secret, ...]] = Field(default={}, description="Headers of the request.")
     statuscode: Annotated[int, Field(ge=100, le=599)] = Field(default=200, description="The status that is expected.")
     timeout: Duration = _TIMEOUT
-    interval: Interval = _INTERVAL
+    interval: _Interval = _INTERVAL
     threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
 
 class TcpHealth(Section):
     addr: str = Field(description="The address that has to take a connection, `HOST:PORT`.")
     timeout: Duration = _TIMEOUT
-    interval: Interval = _INTERVAL
+    interval: _Interval = _INTERVAL
     threshold: Annotated[int, Field(ge=0)] = _THRESHOLD
 
     @field_validator("addr")

@@ -120,7 +120,7 @@ def test_texts_are_what_is_written_and_not_what_yaml_makes_of_it(written: Callab
         written(
             f"{LEAST}proxy: {{remoteurl: 'https://example.com', username: 1_000, password: 0123}}\n"
             "http: {secret: 2024-01-01, headers: {X-A: [1.10, yes]}}\n"
-            "log: {fields: {number: 12, switch: yes, version: '1.10', day: 2024-99-99, list: [1, a]}}\n"
+            "log: {fields: {number: 12, switch: yes, version: '1.10', day: 2024-99-99, list: [1, a], none: !!int x}}\n"
         )
     )
     assert settings.proxy.username == "1_000"
@@ -129,7 +129,7 @@ def test_texts_are_what_is_written_and_not_what_yaml_makes_of_it(written: Callab
     assert settings.http.secret is not None
     assert settings.http.secret.get_secret_value() == "2024-01-01"
     assert settings.http.headers == {"X-A": ("1.10", "yes")}
-    fields = {"number": 12, "switch": True, "version": "1.10", "day": "2024-99-99", "list": [1, "a"]}
+    fields = {"number": 12, "switch": True, "version": "1.10", "day": "2024-99-99", "list": [1, "a"], "none": "x"}
     assert settings.log.fields == fields
 
 

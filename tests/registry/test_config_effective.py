@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from registry.cli import app
 from registry.config import Settings, load, read
 from registry.config.effective import HIDDEN, effective, to_json, to_yaml
-from registry.config.reference import meaning
+from registry.config.reference import meaning, tables
 from registry.config.schema import keys
 from registry.config.values import go_duration
 from tests.registry.test_config import FULL, IMAGE, LEAST, environment, written
@@ -117,6 +118,36 @@ def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     again = Settings.model_validate({"http": {"draintimeout": go_duration(duration)}}).http.draintimeout
     assert again == duration
     assert go_duration(duration) == text.replace("1ms", "0.001s")
+
+
+def test_lists_and_mappings_of_any_depth_are_printed(tmp_path: Path, written: Callable[[str], Path]) -> None:
+    fields = "{a: [1, {b: c, d: []}, [2, {e: ~}]], 'odd: key': 'yes', 'f#': {}, n: 1.5, t: 2024-01-01}"
+    found = read(written(f"{LEAST}log: {{fields: {fields}}}\nproxy: {{exec: {{command: c, lifetime: 1h}}}}"))
+    again = tmp_path / "again.yml"
+    again.write_text("\n".join(to_yaml(effective(found, defaults=False))))
+    assert load(again) == found.settings
+    assert found.in_force().log.fields["a"] == [1, {"b": "c", "d": []}, [2, {"e": None}]]
+
+
+def test_the_log_is_told_what_is_not_served(
+    written: Callable[[str], Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("registry"), "propagate", True)
+    caplog.set_level("INFO", "registry")
+    read(written(f"{IMAGE}redis: {{addr: a}}\n")).announce()
+    assert [(each.levelname, each.message.split(": ")[1]) for each in caplog.records] == [
+        ("INFO", "storage.cache.blobdescriptor"),
+        ("WARNING", "redis"),
+    ]
+
+
+def test_the_page_of_keys_has_a_line_for_each() -> None:
+    page = "\n".join(tables())
+    assert [key.path for key in keys(Settings) if f"\n| `{key.path}` | " not in page] == []
+    line = "| `storage.maintenance.uploadpurging.age` | time | `168h` | How old they are by then. |"
+    assert line in page
+    assert "| `notifications.endpoints[].ignore.actions` | list of `pull`, `push`, `mount`, `delete` |  |" in page
+    assert "| `proxy.exec.command` | text | required | The program. Not served: no program is run" in page
 
 
 def test_every_key_says_what_it_does() -> None:
