@@ -15,7 +15,7 @@ from pathlib import Path
 from ocispec.errors import StorageError
 from registry.config import Settings
 
-LOCK = "serving.lock"
+LOCK = ".layerhouse/serving.lock"
 
 
 def share(settings: Settings) -> None:
@@ -47,8 +47,8 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 def _take(settings: Settings, kind: int, refusal: str) -> int:
-    lock = settings.state_directory / LOCK
-    held = _open(lock)
+    # In the root itself, wherever the state is kept: who names the root alone finds it too.
+    held = _open(settings.storage.filesystem.rootdirectory / LOCK)
     try:
         fcntl.flock(held, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,8 +61,11 @@ def garbage_collect(
 ) -> None:
     """Remove what no manifest needs any more, while nobody pushes.
 
-    A server that may write is noticed and the command refused, where it is one of ours: a server of Distribution's
-    has to be stopped, or to be made read-only, by you. A dry run may be made beside either.
+    A server of ours that may write is noticed, and the command refused. One of Distribution's cannot be noticed: stop
+    it first, or make it read-only. A dry run may be made beside either.
+
+    A manifest that cannot be read may need anything that its repository holds: all of that is kept, the manifest is
+    named, and the exit status is 1.
     """
     with failing():
         settings = config.load(file, root)

@@ -25,7 +25,9 @@ class GarbageCollect(Section):
     """How long something has to lie unused before it is collected."""
 
     graceperiod: Duration = Field(
-        default=timedelta(hours=1), description="How long something has to lie unused before it is collected."
+        default=timedelta(hours=1),
+        description="What is younger stays when garbage is collected: a push that is on its way has blobs without a "
+        "manifest, and manifests without a tag; `--grace-period`.",
     )
 
 

@@ -66,7 +66,7 @@ async def mark_repository(engine: Engine, name: RepositoryName, rooms: frozenset
         rooms: which of its folders are there.
         rules: what goes.
     """
-    revisions, tags = await read_revisions(engine, name), await read_tags(engine, name)
+    revisions, tags = await read_revisions(engine, name), await read_tags(engine, name, targets=rules.untagged)
     marking = _Marking(engine, name, rules, revisions.found)
     await marking.mark_manifests(tags)
     await marking.mark_blobs()

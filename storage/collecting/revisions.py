@@ -81,8 +81,8 @@ async def read_revisions(engine: Engine, name: RepositoryName) -> Revisions:
     return Revisions(dict(sorted(found.items())), tuple(hollow))
 
 
-async def read_tags(engine: Engine, name: RepositoryName) -> Tags:
-    """Raises StorageError where a link cannot be read."""
+async def read_tags(engine: Engine, name: RepositoryName, *, targets: bool) -> Tags:
+    """Reads the tags' names, and what they point at where `targets`; raises StorageError where it cannot be read."""
     names = await engine.children(paths.tags(name))
     found: set[Digest] = set()
 
@@ -95,7 +95,7 @@ async def read_tags(engine: Engine, name: RepositoryName) -> Tags:
         elif link is not None:
             found.update(await folders.digests(engine, f"{folder}/index"))
 
-    await folders.side_by_side(names, enter)
+    await folders.side_by_side(names if targets else (), enter)
     return Tags(tuple(names), frozenset(found))
 
 

@@ -216,14 +216,10 @@ def test_a_collection_keeps_servers_out(
     assert collect("--root", sample.root).status == 0
 
 
-def test_a_lock_that_cannot_be_made_is_one_line(sample: Sample, tmp_path: Path) -> None:
-    (tmp_path / "state").write_bytes(b"")
-    config = tmp_path / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {sample.root}}}}}\n"
-        f"layerhouse: {{statedirectory: {tmp_path}/state}}\n"
-    )
-    assert collect(config).err == f"registry: {tmp_path}/state/serving.lock: File exists\n"
+def test_a_lock_that_cannot_be_made_is_one_line(sample: Sample) -> None:
+    (sample.root / ".layerhouse").write_bytes(b"")
+    ended = collect("--root", sample.root)
+    assert ended == Ended(1, "", f"registry: {sample.root}/.layerhouse/serving.lock: File exists\n")
 
 
 def test_images_in_memory_need_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
