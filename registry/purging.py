@@ -51,4 +51,4 @@ async def _purge(store: Store, purging: UploadPurging) -> None:
         _log.info("the stale upload %s %s", upload, done)
         count += 1
     if count:
-        _log.info("purged %d stale uploads%s", 0 if purging.dryrun else count, " (dry run)" if purging.dryrun else "")
+        _log.info("%d stale uploads would be purged" if purging.dryrun else "purged %d stale uploads", count)

@@ -41,6 +41,25 @@ def test_it_measures_ours_without_any_peer(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.peer("docker-registry")
+def test_it_measures_pages_of_long_lists(tmp_path: Path) -> None:
+    words = ["--quick", "--entries", "450", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.lists", *words]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("|") for line in told.splitlines() if line.startswith("| 450")]
+    assert [row[1].strip() for row in rows] == [
+        f"450 {what}, {page}, {when}: ms"
+        for when in ("after the start", "again")
+        for what in ("repositories", "tags")
+        for page in ("the first page", "one in the middle")
+    ]
+    for row in rows:
+        assert float(row[2]) > 0
+        assert float(row[3]) > 0
+        assert row[5].strip() in ("reached", "missed")
+    assert list(tmp_path.iterdir()) == []
+
+
 def path_of(layer: Layer) -> str:
     return f"/v2/bench/pulled/blobs/{layer.digest}"
 
