@@ -114,8 +114,8 @@ class DebugServer:
             if self._connections <= _CONNECTIONS:
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     await self._exchange(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            return  # whoever asked is gone, or was too slow
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # whoever asked is gone, or was too slow; or the loop ends, which asyncio of 3.11 logs as a fault
         finally:
             self._connections -= 1
             writer.close()

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from secrets import token_hex
 
-from ocispec.errors import LayerhouseError
 from registry.health import Health
 from registry.metrics import Family, Source, merged
 
@@ -27,12 +26,6 @@ _HANDED_ON = "LAYERHOUSE_REPORTS"
 _PATIENCE = 5.0
 _LINE_LIMIT = 1 << 24
 _CREDENTIALS = struct.Struct("3i")
-
-
-class NoReport(LayerhouseError):
-    """A worker does not answer."""
-
-    code, summary = "NO_REPORT", "does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +117,11 @@ class Reports:
     async def read(self) -> Report:
         """Asks every process, and makes one report of theirs; one that does not answer within 5 seconds is unwell."""
         links = sorted(self._links, key=lambda link: link.pid)
-        answers = await asyncio.gather(*(link.ask() for link in links), return_exceptions=True)
+        answers = await asyncio.gather(*(link.ask() for link in links))
         failing: dict[str, str] = {}
         families: list[Sequence[Family]] = [self._past]
         for link, answer in zip(links, answers, strict=True):
-            if isinstance(answer, Report):
-                failing.update(answer.failing)
-            elif isinstance(answer, NoReport):
-                failing[f"worker {link.pid}"] = answer.message
-            else:
-                raise answer
+            failing.update({f"worker {link.pid}": "does not answer"} if answer is None else answer.failing)
             families.append(link.last)
         return Report(failing if links else {"workers": "none serves"}, merged(families))
 
@@ -142,12 +130,16 @@ class Reports:
             writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         link = _Link(pid, reader, writer)
-        if user == os.getuid():
-            self._links.add(link)
-            await link.listen()
+        try:
+            if user == os.getuid():
+                self._links.add(link)
+                await link.listen()
+        except asyncio.CancelledError:
+            return  # with the loop; asyncio of Python 3.11 logs a connection's cancelled task as a fault
+        finally:
             self._links.discard(link)
             self._past = merged((self._past, _lasting(link.last)))
-        writer.close()
+            writer.close()
 
 
 class _Link:
@@ -159,28 +151,27 @@ class _Link:
         self._reader = reader
         self._writer = writer
         self._asking = asyncio.Lock()
-        self._waiting: asyncio.Future[Report] | None = None
+        self._waiting: asyncio.Future[Report | None] | None = None
 
     async def listen(self) -> None:
         """Takes what comes, until the process has ended."""
         while line := await _line(self._reader):
             report = Report.from_line(line)
             self.last = report.families
-            if self._waiting is not None and not self._waiting.done():
-                self._waiting.set_result(report)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(NoReport())
+            self._hand_over(report)
+        self._hand_over(None)
 
-    async def ask(self) -> Report:
-        """Raises NoReport where nothing comes back."""
+    async def ask(self) -> Report | None:
+        """Returns None where nothing comes back."""
         async with self._asking:
             self._waiting = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    self._writer.write(b"\n")
-                    return await self._waiting
-            except TimeoutError as error:
-                raise NoReport from error
+            self._writer.write(b"\n")
+            await asyncio.wait({self._waiting}, timeout=_PATIENCE)
+            return self._waiting.result() if self._waiting.done() else None
+
+    def _hand_over(self, report: Report | None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(report)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
