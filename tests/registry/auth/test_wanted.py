@@ -11,13 +11,14 @@ from starlette.routing import Match
 from ocispec.errors import Denied, NameInvalid
 from ocispec.headers import Scope
 from ocispec.reference import RepositoryName
-from registry.api import lists, manifests, pull, uploads
+from registry.api import lists, management, manifests, openapi, pull, uploads
 from registry.auth.caller import Action
 from registry.auth.wanted import LISTED, SOMEBODY, Wanted, wanted
 
 NAME = RepositoryName.parse("team/app")
 DIGEST = "sha256:" + "0" * 64
-ROUTES = [route for each in (lists, uploads, manifests) for route in each.router.routes if isinstance(route, APIRoute)]
+ROUTERS = (lists, uploads, manifests, management, openapi)
+ROUTES = [route for each in ROUTERS for route in each.router.routes if isinstance(route, APIRoute)]
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,34 @@ def test_each_method_has_its_action(method: str, path: str, action: Action) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"), [("/v2/", SOMEBODY), ("/v2", SOMEBODY), ("/v2/_catalog", LISTED), ("/", None)]
+    ("path", "expected"),
+    [
+        ("/v2/", SOMEBODY),
+        ("/v2", SOMEBODY),
+        ("/v2/_catalog", LISTED),
+        ("/", None),
+        ("/_layerhouse/v1/repositories", LISTED),
+        ("/_layerhouse/v1/version", SOMEBODY),
+    ],
 )
 def test_what_concerns_no_repository(path: str, expected: Wanted | None) -> None:
     assert wanted("GET", path) == wanted("HEAD", path) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "team/app", Wanted(Action.PULL, NAME)),
+        ("HEAD", "team/app/", Wanted(Action.PULL, NAME)),
+        ("GET", "team/app/tags", Wanted(Action.PULL, NAME)),
+        ("GET", "team/app/tags/tags", Wanted(Action.PULL, RepositoryName("team/app/tags"))),
+        ("GET", "team/app/tags/", Wanted(Action.PULL, RepositoryName("team/app/tags"))),
+        ("DELETE", "team/app", Wanted(Action.DELETE, NAME)),
+        ("DELETE", "team/app/tags", Wanted(Action.DELETE, RepositoryName("team/app/tags"))),
+    ],
+)
+def test_care_of_repositories(method: str, path: str, expected: Wanted) -> None:
+    assert wanted(method, f"/_layerhouse/v1/repositories/{path}") == expected
 
 
 @pytest.mark.parametrize(
@@ -86,9 +111,8 @@ def test_what_a_token_would_have_to_cover() -> None:
     assert SOMEBODY.scopes() == ()
 
 
-SEGMENTS = st.sampled_from(
-    ["", "a", "b1", "v2", "blobs", "uploads", "manifests", "tags", "list", "referrers", "_catalog", "latest", DIGEST]
-)
+WORDS = "a b1 v2 repositories blobs uploads manifests tags list referrers _catalog latest"
+SEGMENTS = st.sampled_from(["", DIGEST, *WORDS.split()])
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=8), st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))
