@@ -34,6 +34,11 @@ class Debug(Section):
     )
     prometheus: Prometheus = Prometheus()
 
+    @field_validator("addr")
+    @classmethod
+    def _is_an_address(cls, addr: str | None) -> str | None:
+        return host_and_port(addr) if addr else None
+
 
 class Http2(Section):
     disabled: bool = Field(default=False, description="HTTP/2 is not spoken, whatever is said here.")

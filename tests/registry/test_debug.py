@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from registry import debug, reports
 from registry.config import Settings
@@ -211,6 +212,12 @@ def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:
         server = RegistryProcess(tmp_path / "root", log=tmp_path / "log", args=[file])
         with pytest.raises(RuntimeError, match=f"registry: cannot listen on {address}: Address already in use\n"):
             server.start()
+
+
+def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(ValidationError, match="expected HOST:PORT"):
+        Settings.model_validate({"http": {"debug": {"addr": "nowhere"}}})
+    assert Settings.model_validate({"http": {"debug": {"addr": ""}}}).http.debug.addr is None
 
 
 def test_nothing_listens_where_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
