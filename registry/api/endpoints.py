@@ -25,12 +25,21 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _MANIFEST: dict[str, Any] = {each: {"schema": {"type": "object"}} for each in sorted(mediatypes.MANIFESTS)}
 _BLOB: dict[str, Any] = {mediatypes.OCTET_STREAM: _BYTES}
 
+_COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_DIGEST = r"(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})"
+_TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+NAME: dict[str, Any] = {"type": "string", "pattern": f"^{_COMPONENT}(/{_COMPONENT})*$", "maxLength": 255}
+NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0}
+_EXAMPLE = f"sha256:{'0' * 64}"
+
 Name = Annotated[str, Path(description="The repository's name.", examples=["team/app"])]
-Reference = Annotated[str, Path(description="A tag or a digest.", examples=["1.0"])]
-DigestPath = Annotated[str, Path(examples=[f"sha256:{'0' * 64}"])]
-DigestQuery = Annotated[str, Query(description="What the content must hash to.", examples=[f"sha256:{'0' * 64}"])]
+Reference = Annotated[str, Path(description="A tag or a digest.", pattern=f"^({_TAG}|{_DIGEST})$", examples=["1.0"])]
+DigestPath = Annotated[str, Path(pattern=f"^{_DIGEST}$", examples=[_EXAMPLE])]
+DigestQuery = Annotated[
+    str, Query(description="What the content must hash to.", pattern=f"^{_DIGEST}$", examples=[_EXAMPLE])
+]
 UploadId = Annotated[str, Path(description="As the `Location` of the upload has it.")]
-N = Annotated[int | None, Query(ge=0, description="How many at most.")]
+N = Annotated[int | None, Query(description="How many at most.")]
 Last = Annotated[str | None, Query(description="Where the page before this one ended.")]
 
 
@@ -85,10 +94,16 @@ def get_manifest(name: Name, reference: Reference, accept: Annotated[str | None,
 )
 def begin_upload(
     name: Name,
-    digest: Annotated[str | None, Query(description="Of the whole blob, which is then the body.")] = None,
-    mount: Annotated[str | None, Query(description="Digest of a blob in another repository.")] = None,
+    digest: Annotated[
+        str | None, Query(description="Of the whole blob, which is then the body.", pattern=f"^{_DIGEST}$")
+    ] = None,
+    mount: Annotated[
+        str | None, Query(description="Digest of a blob in another repository.", pattern=f"^{_DIGEST}$")
+    ] = None,
     from_: Annotated[str | None, Query(alias="from", description="That repository; any unless told.")] = None,
-    algorithm: Annotated[str | None, Query(alias="digest-algorithm", description="sha256 unless told.")] = None,
+    algorithm: Annotated[
+        str | None, Query(alias="digest-algorithm", description="sha256 unless told.", pattern="^sha(256|512)$")
+    ] = None,
 ) -> None:
     """Begins an upload, takes a whole blob, or mounts one (end-4a, end-4b, end-4c, end-11)."""
 

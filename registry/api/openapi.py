@@ -69,4 +69,16 @@ def _generated() -> dict[str, Any]:
     told.include_router(endpoints.described)
     version = installed("layerhouse")
     tags = [management.TAG, *endpoints.TAGS]
-    return get_openapi(title="Layerhouse", version=version, description=_ABOUT, routes=told.routes, tags=tags)
+    schema = get_openapi(title="Layerhouse", version=version, description=_ABOUT, routes=told.routes, tags=tags)
+    for operation in (each for operations in schema["paths"].values() for each in operations.values()):
+        for parameter in operation.get("parameters", ()):
+            _refine(parameter)
+    return schema
+
+
+def _refine(parameter: dict[str, Any]) -> None:
+    """Tells of what handlers read themselves, to refuse it with errors of the specification, what they expect."""
+    known = {"name": endpoints.NAME, "from": endpoints.NAME, "n": endpoints.NUMBER}
+    if parameter["name"] in known:
+        examples = {name: value for name, value in parameter["schema"].items() if name == "examples"}
+        parameter["schema"] = {**known[parameter["name"]], **examples}

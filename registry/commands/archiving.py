@@ -42,21 +42,45 @@ Config = Annotated[
 Root = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that holds the images.")]
 
 
+Archive = Annotated[
+    Path, typer.Argument(metavar="ARCHIVE", help="A file, or an OCI layout's folder; - is standard input.")
+]
+NewNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Names for the one image in it, like team/app:1, in place of its own."),
+]
+Names = Annotated[
+    list[str], typer.Argument(metavar="NAME...", help="Images in the registry, like team/app:1 or team/app@sha256:….")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="A file, or a folder for oci; - is standard output.")
+]
+Form = Annotated[
+    str, typer.Option("--format", metavar="|".join(_FORMATS), help="What to write; docker is docker-archive.")
+]
+OnePlatform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="Of an index, one image alone; a docker-archive has this machine's unless told.",
+    ),
+]
+Referrers = Annotated[
+    bool, typer.Option("--referrers", help="Also what refers to the images: signatures, SBOMs, attestations.")
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST[:PORT]",
+        help=f"What names in the archive begin with.  [default: http.host of the config, or {LOCALHOST}]",
+        show_default=False,
+    ),
+]
+
+
 @app.command("import-archive")
-def import_archive(
-    archive: Annotated[
-        Path, typer.Argument(metavar="ARCHIVE", help="A file, or an OCI layout's folder; - is standard input.")
-    ],
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...", help="Names for the one image in it, like team/app:1, in place of its own."
-        ),
-    ] = None,
-    *,
-    file: Config = None,
-    root: Root = None,
-) -> None:
+def import_archive(archive: Archive, names: NewNames = None, *, file: Config = None, root: Root = None) -> None:
     """Put the images of an archive into the registry's storage.
 
     Takes what docker, podman and skopeo save: docker-archive, oci-archive (plain, gzip or zstd) and OCI layout, with
@@ -76,47 +100,24 @@ def import_archive(
 
 @app.command("export-archive")
 def export_archive(
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME...", help="Images in the registry, like team/app:1 or team/app@sha256:…."),
-    ],
+    names: Names,
     *,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A file, or a folder for oci; - is standard output."),
-    ],
-    format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option("--format", metavar="|".join(_FORMATS), help="What to write; docker is docker-archive.")
-    ] = _FORMATS[0],
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OS/ARCH[/VARIANT]",
-            help="Of an index, one image alone; a docker-archive has this machine's unless told.",
-        ),
-    ] = None,
-    referrers: Annotated[
-        bool, typer.Option("--referrers", help="Also what refers to the images: signatures, SBOMs, attestations.")
-    ] = False,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST[:PORT]",
-            help=f"What names in the archive begin with.  [default: http.host of the config, or {LOCALHOST}]",
-            show_default=False,
-        ),
-    ] = None,
+    output: Output,
+    form: Form = _FORMATS[0],
+    platform: OnePlatform = None,
+    referrers: Referrers = False,
+    host: Host = None,
     file: Config = None,
     root: Root = None,
 ) -> None:
-    """Write images of the registry's storage to a file, whole indexes with all their platforms.
+    """Write images of the registry's storage to a file.
 
-    docker, podman, skopeo and import-archive read it. The file appears once it is whole, and the same images give the
-    same bytes. The registry may run meanwhile, or not.
+    An index goes with all its platforms. docker, podman, skopeo and import-archive read the file, which appears once
+    it is whole; the same images give the same bytes. The registry may run meanwhile, or not.
     """
     with failing():
         chosen = [Name.parse(each) for each in names]
-        wanted = _wanted(format, platform, referrers=referrers)
+        wanted = _wanted(form, platform, referrers=referrers)
         if str(output) == "-" and sys.stdout.isatty():
             raise ConfigurationError("an archive is not written to a terminal: give a file with -o, or a pipe")
         settings = config.load(file, root)
@@ -124,12 +125,12 @@ def export_archive(
         asyncio.run(_export(settings, chosen, output, replace(wanted, host=called)))
 
 
-def _wanted(format: str, platform: str | None, *, referrers: bool) -> Wanted:  # noqa: A002 - as above
+def _wanted(form: str, platform: str | None, *, referrers: bool) -> Wanted:
     from registry.archives.exporting import Format, Wanted
 
-    kind = _SHORT.get(format, format)
+    kind = _SHORT.get(form, form)
     if kind not in _FORMATS:
-        raise ConfigurationError(f"unknown format {format[:40]!r}: expected {', '.join(_FORMATS)}")
+        raise ConfigurationError(f"unknown format {form[:40]!r}: expected {', '.join(_FORMATS)}")
     return Wanted(Format(kind), Platform.parse(platform) if platform else None, referrers)
 
 

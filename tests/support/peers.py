@@ -17,6 +17,7 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "skopeo": (("skopeo",), "apt-get install skopeo"),
     "podman": (("podman",), "apt-get install podman"),
     "containerd": (("containerd", "ctr"), "apt-get install containerd"),
+    "curl": (("curl",), "apt-get install curl"),
     "openssl": (("openssl",), "apt-get install openssl"),
     "nginx": (("nginx",), "apt-get install nginx-light"),
     "busybox": (("busybox",), "apt-get install busybox-static"),
