@@ -199,12 +199,9 @@ def _printable(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _remarks(given: Given, variables: Variables) -> tuple[Remark, ...]:
-    names = _printable(variables.unknown)
-    return (
-        *(Remark(f"{name}: no setting of this name, it is ignored") for name in names),
-        *(Remark(f"{name}: is empty, so {key} of {source} does not count") for name, key, source in variables.emptied),
-        *_unserved(given),
-    )
+    unknown = [f"{name}: no setting of this name, it is ignored" for name in variables.unknown]
+    emptied = [f"{name}: is empty, so {key} of {source} does not count" for name, key, source in variables.emptied]
+    return (*map(Remark, _printable([*unknown, *emptied])), *_unserved(given))
 
 
 def _sections(given: Given, here: Shape, above: str = "") -> Iterator[tuple[str, str, Given, type[Section]]]:

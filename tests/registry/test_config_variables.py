@@ -248,6 +248,25 @@ def test_any_setting_can_be_set_by_a_variable_and_is_what_the_file_would_make_of
     assert by_variable == by_file
 
 
+WORD = st.sampled_from(sorted({word.strip("[]").upper() for key in keys(Settings) for word in key.path.split(".")}))
+
+WORDS = st.lists(WORD | st.sampled_from(["0", "1", "", "é"]), min_size=1, max_size=5).map("_".join)
+
+
+@given(st.dictionaries(WORDS, SCALAR.map(str)))
+@settings(max_examples=300, deadline=None)
+def test_no_variables_lead_to_a_traceback(given: dict[str, str]) -> None:
+    given = {f"REGISTRY_{name}": text for name, text in given.items()}
+    os.environ.update(given)
+    try:
+        found = read()
+    finally:
+        for name in given:
+            del os.environ[name]
+    assert (found.settings is None) == bool(found.mistakes)
+    assert all(line.isprintable() for line in (*found.mistakes, *(each.text for each in found.remarks)))
+
+
 def _below(whole: dict[str, Any], words: list[str], value: Any) -> dict[str, Any]:
     if words[0] == "storage":
         whole["storage"] = {"filesystem": {}}
