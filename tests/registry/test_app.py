@@ -16,6 +16,7 @@ from registry.config import Settings, load
 from storage.engine import Engine
 from storage.memory import MemoryEngine
 from tests.support.api import Api, serving
+from tests.support.images import sha256
 
 
 def purging(**members: Any) -> Settings:
@@ -65,6 +66,15 @@ async def test_a_purge_that_fails_is_told_and_tried_again_at_every_interval(capl
         while (await api.get(location)).status != 404:
             await asyncio.sleep(0.01)
     assert all(record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def test_a_store_that_is_full_says_so_and_serves_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(MemoryEngine(limit=20_000)) as api:
+        digest = await api.push_blob("image", b"fits")
+        answer = await api.commit(await api.begin("image"), bytes(30_000), sha256(bytes(30_000)))
+        assert (answer.status, answer.code, answer.message) == (507, "UNKNOWN", "no space is left")
+        assert (await api.get(f"/v2/image/blobs/{digest}")).body == b"fits"
+    assert "no space is left: docker/registry/v2/repositories/image/_uploads/" in caplog.text
 
 
 async def test_a_store_that_cannot_be_used_ends_the_start() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,38 @@ async def test_pages_of_tags_join_to_all_tags(
         for tag in tags:
             await api.push_manifest("some/image", tag, index())
         assert await _pages(api, "/v2/some/image/tags/list", "tags", n) == sorted(tags)
+
+
+@pytest.mark.parametrize("listed", ["repositories", "tags"])
+async def test_pages_hold_all_that_stays_while_clients_push_and_delete(engine: Engine, listed: str) -> None:
+    names = [f"{'a-' * (n % 3)}{n:03}" for n in range(120)]
+    lasting, passing = names[::2], names[1::6]
+    path = "/v2/_catalog" if listed == "repositories" else "/v2/image/tags/list"
+    done = asyncio.Event()
+
+    async def push(name: str) -> None:
+        repository, tag = (name, "v1") if listed == "repositories" else ("image", name)
+        assert (await api.push_manifest(repository, tag, index())).status == 201
+
+    async def delete(name: str) -> None:
+        where = f"_layerhouse/v1/repositories/{name}" if listed == "repositories" else f"v2/image/manifests/{name}"
+        assert (await api.ask("DELETE", f"/{where}")).status in (202, 204)
+
+    async def churn() -> None:
+        while not done.is_set():
+            for change in (push, delete):
+                for name in passing:
+                    await change(name)
+
+    async with serving(engine) as api, asyncio.TaskGroup() as tasks:
+        for name in lasting:
+            await push(name)
+        tasks.create_task(churn())
+        for n in (7, 50):
+            found = await _pages(api, path, listed, n)
+            assert found == sorted(set(found))
+            assert set(lasting) <= set(found) <= set(names)
+        done.set()
 
 
 @given(st.sampled_from(["", *NAMES, "a/", "a/b/", "/", "A", "zz", "..", "a\n", "é"]))
