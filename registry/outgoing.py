@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -81,21 +81,28 @@ class Outgoing:
             HostUnreachable: no answer; the message names the cause, and neither user nor password of the URL.
             ResponseInvalid: the answer is longer than `limit`.
         """
-        fields = [(name, value) for name, values in (headers or {}).items() for value in values]
         seconds = self._timeout if timeout is None else timeout
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._client.stream(method, url, headers=fields, content=content) as answer,
-            ):
-                body = await _read(answer, limit)
-                if len(body) > limit and not cut:
-                    raise ResponseInvalid(f"{shown(url)} answered with more than {limit} bytes")
-                return Answer(answer.status_code, dict(answer.headers), body[:limit])
+            async with asyncio.timeout(seconds):
+                answer = await self._ask(method, url, headers or {}, content, limit)
         except TimeoutError as error:
             raise HostUnreachable(f"{shown(url)}: no answer within {seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise HostUnreachable(f"{shown(url)}: {_cause(error)}") from error
+        if len(answer.body) > limit and not cut:
+            raise ResponseInvalid(f"{shown(url)} answered with more than {limit} bytes")
+        return replace(answer, body=answer.body[:limit])
+
+    async def _ask(self, method: str, url: str, headers: Headers, content: bytes, limit: int) -> Answer:
+        """Reads on as long as there is no more than `limit`: the body shows whether there was."""
+        fields = [(name, value) for name, values in headers.items() for value in values]
+        async with self._client.stream(method, url, headers=fields, content=content) as answer:
+            body = bytearray()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > limit:
+                    break
+            return Answer(answer.status_code, dict(answer.headers), bytes(body))
 
 
 def _cause(error: BaseException) -> str:
@@ -109,15 +116,6 @@ def _cause(error: BaseException) -> str:
         several = inner.exceptions if isinstance(inner, BaseExceptionGroup) else ()
         inner = several[0] if several else inner.__cause__ or inner.__context__
     return told
-
-
-async def _read(answer: httpx.Response, limit: int) -> bytes:
-    body = bytearray()
-    async for piece in answer.aiter_bytes():
-        body += piece
-        if len(body) > limit:
-            break
-    return bytes(body)
 
 
 def shown(url: str) -> str:

@@ -65,7 +65,9 @@ def test_other_values_that_cannot_work_are_refused() -> None:
     assert refused(headers="text")
 
 
-@given(st.text(min_size=1).filter(lambda text: not (text.isascii() and text.isprintable() and text == text.strip())))
+@given(
+    st.text().filter(lambda text: not (text.isascii() and text.isprintable())) | st.sampled_from([" ", "\n", "\r\n"])
+)
 def test_a_header_that_could_not_be_sent_is_refused_without_showing_it(value: str) -> None:
     assert (
         refused(headers={"X": [f"secret{value}"]})
