@@ -19,13 +19,13 @@ class Filesystem(Section):
     rootdirectory: Path = Field(
         default=Path("/var/lib/registry"), description="The folder that holds the images; `--root`."
     )
-    maxthreads: Annotated[int | None, Unserved("threads come and go with the work", is_harmless=True)] = Field(
-        default=None, description="How many threads work on files at once."
-    )
+    maxthreads: Annotated[
+        int | None, Unserved("each process takes as many as its cores allow, 32 at most", is_harmless=True)
+    ] = Field(default=None, description="How many threads work on files at once.")
 
 
 class InMemory(Section):
-    """Images in memory: gone when the process ends."""
+    """Images in memory: half of what the machine, or the container, has; gone when the process ends; one worker."""
 
 
 class Delete(Section):
@@ -60,7 +60,7 @@ class UploadPurging(Section):
     interval: Interval = Field(
         default=timedelta(hours=24), description="How often they are looked for; the first time at the start."
     )
-    dryrun: bool = Field(default=False, description="Whether nothing is removed after all.")
+    dryrun: bool = Field(default=False, description="Whether they are only told of in the log, and stay.")
 
 
 class ReadOnly(Section):
