@@ -31,6 +31,9 @@ class Handshake(asyncio.Protocol):
         plain: the address where TLS is not served.
         connections: all of the server's; at its end it calls `shutdown` of each.
         tasks: all of the server's, which it waits for at its end.
+
+    Attributes:
+        transport: the TCP connection.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Handshake(asyncio.Protocol):
         self._is_lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as asyncio calls it
-        self._transport = transport
+        self.transport = transport
         if self._is_plain():
             self._hand_over(transport, self._speak())
             return
@@ -70,13 +73,13 @@ class Handshake(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """End: nobody asked for anything yet."""
-        self._transport.abort()
+        self.transport.abort()
 
     def _begin(self, data: bytes) -> None:
         if data[0] != _HANDSHAKE:
             self._refuse()
             return
-        self._transport.pause_reading()
+        self.transport.pause_reading()
         # From now on: what arrives together with the end of the handshake.
         self._take = self._early.append
         task = self._loop.create_task(self._encrypt(data))
@@ -85,35 +88,32 @@ class Handshake(asyncio.Protocol):
 
     def _refuse(self) -> None:
         self._clock.cancel()
-        self._clock = self._loop.call_later(_FAREWELL, self._transport.abort)
+        self._clock = self._loop.call_later(_FAREWELL, self.transport.abort)
         # Closed while there is something to read, the connection would be reset, and the answer lost.
         self._take = _forget
-        self._transport.write(_ANSWER)
-        self._transport.write_eof()
+        self.transport.write(_ANSWER)
+        self.transport.write_eof()
 
     async def _encrypt(self, first: bytes) -> None:
+        transport = None
         try:
             transport = await self._start_tls(first)
         except TlsError as error:
             _log.error("no connection can be taken: %s", error.message)
-            self._transport.abort()
         except OSError as error:
             _log.info("TLS handshake with %s failed: %s", self._client(), getattr(error, "reason", None) or error)
-            self._transport.abort()
-        else:
+        finally:
+            # TLS does not tell of a connection that was lost before the handshake's end.
             self._clock.cancel()
             self._connections.discard(self)
-            if transport is None or self._is_lost:
-                self._transport.abort()
-            else:
-                speaking = self._speak(tls=extension(transport.get_extra_info("ssl_object")))
-                self._hand_over(transport, speaking)
+        if transport is None or self._is_lost:
+            self.transport.abort()
+        else:
+            self._hand_over(transport, self._speak(tls=extension(transport.get_extra_info("ssl_object"))))
 
     async def _start_tls(self, first: bytes) -> asyncio.Transport | None:
         context = self._certificates.context
-        starting = self._loop.start_tls(
-            self._transport, self, context, server_side=True, ssl_handshake_timeout=PATIENCE
-        )
+        starting = self._loop.start_tls(self.transport, self, context, server_side=True, ssl_handshake_timeout=PATIENCE)
         task = self._loop.create_task(starting)
         # Twice: after the step that puts TLS in place, and after what that step leaves to the loop.
         self._loop.call_soon(self._loop.call_soon, self._feed, first)
@@ -121,9 +121,9 @@ class Handshake(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Give TLS what was read before it was there, as a transport gives it what it reads."""
-        receiving: Any = self._transport.get_protocol()  # a BufferedProtocol in all but name
+        receiving: Any = self.transport.get_protocol()  # a BufferedProtocol in all but name
         left = memoryview(data)
-        while left and receiving is not self and not self._transport.is_closing():
+        while left and receiving is not self and not self.transport.is_closing():
             buffer = receiving.get_buffer(len(left))
             count = min(len(buffer), len(left))
             buffer[:count] = left[:count]
@@ -137,11 +137,11 @@ class Handshake(asyncio.Protocol):
             speaking.data_received(data)
 
     def _is_plain(self) -> bool:
-        local = self._transport.get_extra_info("sockname")
+        local = self.transport.get_extra_info("sockname")
         return isinstance(self._plain, TcpAddress) and isinstance(local, tuple) and reaches(self._plain, *local[:2])
 
     def _client(self) -> str:
-        peer = self._transport.get_extra_info("peername")
+        peer = self.transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else "a client"
 
 

@@ -58,23 +58,22 @@ class Certificates:
         return self._context
 
     async def refresh(self) -> None:
-        """Reads the files anew where they changed and stood still since the last call.
+        """Reads the files where that was not done yet, or where they changed and stood still since the last call.
 
         Two files are not replaced in one step: meanwhile they do not belong together. Files that cannot be served
         are told of once, and what was served before stays.
         """
-        if self._context is None:
-            return
         seen = await asyncio.to_thread(_signature, self._tls)
         stands_still, self._seen = seen == self._seen, seen
-        if seen == self._served or not stands_still:
+        if seen == self._served or (self._served and not stands_still):
             return
-        self._served = seen
+        is_renewal, self._served = bool(self._served), seen
         try:
             self._context, leaf = await asyncio.to_thread(load, self._tls)
         except TlsError as error:
             _log.error("the certificate served so far is kept: %s", error.message)
-        else:
+            return
+        if is_renewal:
             _log.info("the certificate was read anew: %s", _described(leaf))
             _warn_if_outdated(self._tls, leaf)
 

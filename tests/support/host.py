@@ -13,13 +13,16 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from registry.exchange import PATHSEND
-from registry.protocol import RegistryProtocol
+from registry.server import Connections
+
+if TYPE_CHECKING:
+    from registry.tls import Certificates
 
 WAIT = 30.0  # seconds until a test that waits for something gives up
 BIG = 12 << 20  # bytes; more than the kernel's socket buffers take while nobody reads
@@ -27,7 +30,10 @@ GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
 class Host:
-    """Serves `app` on a free port of 127.0.0.1 while used as a context manager."""
+    """Serves `app` on a free port of 127.0.0.1 while used as a context manager.
+
+    TLS is served as the registry does, by `certificates`, or as uvicorn does, by `tls`.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Host:
         patience: float = WAIT,
         send_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.state = ServerState()
         self.address = ("", 0)
@@ -45,6 +52,7 @@ class Host:
         self._config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # call_later takes parts of a second
         self._config.load()
         self._tls = tls
+        self._certificates = certificates
         self._patience = patience
         self._send_buffer = send_buffer
         self._connections = ExitStack()
@@ -85,9 +93,8 @@ class Host:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        protocol = partial(
-            RegistryProtocol, patience=self._patience, config=self._config, server_state=self.state, app_state={}
-        )
+        made = Connections(self._patience, self._certificates)
+        protocol = partial(made, config=self._config, server_state=self.state, app_state={})
         server = await self._loop.create_server(protocol, "127.0.0.1", 0, ssl=self._tls)
         self.address = server.sockets[0].getsockname()
         if self._send_buffer:  # of the kernel, in bytes: connections inherit it
