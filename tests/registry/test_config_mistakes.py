@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from registry.config import ConfigError, Settings, load, read
 from registry.config.schema import keys
-from tests.registry.test_config import FULL, LEAST, environment, written
+from tests.registry.test_config import FULL, LEAST, environment, scratch, written
 
-__all__ = ["environment", "written"]
+__all__ = ["environment", "scratch", "written"]
 
 
 @pytest.mark.parametrize(
@@ -217,19 +217,18 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(list(Settings.model_fields)), VALUES))
 @settings(max_examples=300, deadline=None)
-def test_no_keys_and_values_lead_to_a_traceback(values: dict[str, object]) -> None:
-    _reads(yaml.safe_dump({"version": 0.1, **values}, allow_unicode=True).encode())
+def test_no_keys_and_values_lead_to_a_traceback(scratch: Path, values: dict[str, object]) -> None:
+    _reads(scratch, yaml.safe_dump({"version": 0.1, **values}, allow_unicode=True).encode())
 
 
 @given(st.binary(max_size=60) | st.text("{}[]:,-?*&!|>'\"%@`#\n\t 01abn~<=.x", max_size=60).map(str.encode))
 @settings(max_examples=500, deadline=None)
-def test_no_bytes_lead_to_a_traceback(content: bytes) -> None:
-    _reads(content)
-    _reads(b"version: 0.1\nstorage: filesystem\nlog: " + content)
+def test_no_bytes_lead_to_a_traceback(scratch: Path, content: bytes) -> None:
+    _reads(scratch, content)
+    _reads(scratch, b"version: 0.1\nstorage: filesystem\nlog: " + content)
 
 
-def _reads(content: bytes) -> None:
-    file = Path("/dev/shm/layerhouse-config.yml")
+def _reads(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     found = read(file)
     assert (found.settings is None) == bool(found.mistakes)

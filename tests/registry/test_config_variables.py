@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 
 from registry.config import Configuration, Settings, load, read
 from registry.config.schema import Key, keys
-from tests.registry.test_config import FULL, IMAGE, LEAST, environment, written
+from tests.registry.test_config import FULL, IMAGE, LEAST, environment, scratch, written
 
-__all__ = ["environment", "written"]
+__all__ = ["environment", "scratch", "written"]
 
 ENDPOINT = f"{LEAST}notifications:\n  endpoints:\n  - {{name: a, url: 'http://a', headers: {{X-Key: [k]}}}}\n"
 
@@ -238,13 +237,13 @@ LIST = st.lists(TEXT, max_size=2)
 @given(st.data(), st.sampled_from(KEYS))
 @settings(max_examples=300, deadline=None)
 def test_any_setting_can_be_set_by_a_variable_and_is_what_the_file_would_make_of_it(
-    data: st.DataObject, key: Key
+    scratch: Path, data: st.DataObject, key: Key
 ) -> None:
     value = data.draw(SCALAR if key.shape.kind == "value" else SCALAR | LIST)
     words = key.path.replace("[]", ".0").replace("NAME", "name").split(".")
-    by_file = _outcome(_below(yaml.safe_load(LEAST), words, value), {})
+    by_file = _outcome(scratch, _below(yaml.safe_load(LEAST), words, value), {})
     name = "REGISTRY_" + "_".join(words).upper()
-    by_variable = _outcome(yaml.safe_load(LEAST), {name: yaml.safe_dump(value, allow_unicode=True)})
+    by_variable = _outcome(scratch, yaml.safe_load(LEAST), {name: yaml.safe_dump(value, allow_unicode=True)})
     assert by_variable == by_file
 
 
@@ -283,24 +282,14 @@ def _below(whole: dict[str, Any], words: list[str], value: Any) -> dict[str, Any
     return whole
 
 
-def _outcome(values: Mapping[str, Any], variables: Mapping[str, str]) -> object:
+def _outcome(file: Path, values: Mapping[str, Any], variables: Mapping[str, str]) -> object:
     """The settings, or the mistakes without where they stand."""
-    with _file(values) as file:
-        os.environ.update(variables)
-        try:
-            found: Configuration = read(file)
-        finally:
-            for name in variables:
-                del os.environ[name]
-    assert found.remarks == () or all("is not served" in remark.text for remark in found.remarks)
-    return found.settings or sorted(re.sub(r"^\S+: ", "", line) for line in found.mistakes)
-
-
-@contextmanager
-def _file(values: Mapping[str, Any]) -> Iterator[Path]:
-    file = Path(f"/dev/shm/layerhouse-{os.getpid()}.yml")
     file.write_text(yaml.safe_dump(values, allow_unicode=True))
+    os.environ.update(variables)
     try:
-        yield file
+        found: Configuration = read(file)
     finally:
-        file.unlink()
+        for name in variables:
+            del os.environ[name]
+    assert all("is not served" in remark.text for remark in found.remarks)
+    return found.settings or sorted(re.sub(r"^\S+: ", "", line) for line in found.mistakes)
