@@ -23,6 +23,7 @@ from registry import debug, reports
 from registry.config import Settings
 from registry.debug import DebugServer
 from tests.support.processes import DistributionProcess, RegistryProcess
+from tests.support.source import ROOT
 
 ADDRESS = re.compile(r"debug server on http://127\.0\.0\.1:(\d+)")
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -120,6 +121,9 @@ def test_one_scrape_tells_of_all_workers(registry_server: Start, tmp_path: Path)
     assert found[
         "registry_storage_action_seconds_count", frozenset({("action", "PutContent"), ("driver", "filesystem")})
     ]
+    page = (ROOT / "docs" / "observability.md").read_text()
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in found if not name.startswith("process_")}
+    assert {name for name in names if f"`{name}`" not in page} == set()
     assert server.stop() == 0
     lines = [json.loads(line) for line in server.log(1 << 20).splitlines()]
     assert sum(line["msg"] == "response completed" for line in lines) == 96

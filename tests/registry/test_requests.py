@@ -15,6 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocispec.errors import StorageError
+from ocispec.reference import RepositoryName
+from registry import context
+from registry.api.requests import RequestMiddleware
+from registry.auth.caller import Action
+from registry.config.log import Log
+from registry.logs import AccessLog
 from storage.engine import Engine
 from storage.files import FilesEngine
 from storage.memory import MemoryEngine
@@ -214,6 +220,26 @@ async def test_the_line_of_an_error_tells_which_it_was(caplog: pytest.LogCapture
         ' err.code="MANIFEST_UNKNOWN"',
         ' err.code="NAME_UNKNOWN"',
     ]
+
+
+async def test_the_line_names_who_asked_where_that_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "registry.access")
+
+    class Ann:
+        name = 'ann" status=1'
+
+        def may(self, _action: Action, _repository: RepositoryName) -> bool:
+            return True
+
+    async def known(scope: Any, _receive: Any, send: Any) -> None:
+        context.set_caller(scope, Ann())
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = RequestMiddleware(known, AccessLog(Log()))
+    await Api(middleware).get("/v2/")
+    middleware._access.flush()
+    assert _match(caplog)["more"] == r' auth.user.name="ann\" status=1"'
 
 
 async def test_a_client_without_an_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
