@@ -26,11 +26,8 @@ async def purge(store: Store, settings: Settings) -> None:
     if not maintenance.uploadpurging.enabled or maintenance.readonly.enabled:
         return
     work = partial(_at_every_interval, store, maintenance.uploadpurging)
-    if settings.layerhouse.workers == 1:
-        await work()
-        return
     try:
-        await lead(settings.state_directory / "purging.lock", work)
+        await (work() if settings.layerhouse.workers == 1 else lead(settings.state_directory / "purging.lock", work))
     except StorageError as error:
         _log.error("stale uploads are not purged: %s", error.message)
 

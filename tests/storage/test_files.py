@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocispec.errors import PathUnknown, StorageError
+from ocispec.errors import PathUnknown, StorageError, StorageFull
 from storage import durable
 from storage.engine import INLINE, PIECE
 from storage.files import SCRATCH, SCRATCH_AGE, FilesEngine
@@ -115,6 +115,8 @@ async def test_an_error_of_the_disk_names_path_and_cause(engine: FilesEngine) ->
     with pytest.raises(StorageError, match="File name too long") as caught:
         await engine.write("n" * 300, b"x")
     assert not isinstance(caught.value, PathUnknown)
+    with pytest.raises(StorageError, match="File name too long"):
+        await engine.children("n" * 300)
 
 
 @pytest.mark.peer("tmpfs")
@@ -125,10 +127,10 @@ async def test_a_full_disk_takes_nothing_of_the_piece_and_keeps_what_was_there(t
         await engine.write("up/data", b"", durable=False)
         async with engine.append("up/data") as appender:
             await appender.write(b"x" * PIECE)
-            with pytest.raises(StorageError, match="No space left"):
+            with pytest.raises(StorageFull, match="No space left"):
                 await appender.write(b"y" * (8 * PIECE))
             assert appender.size == PIECE
-        with pytest.raises(StorageError, match="No space left"):
+        with pytest.raises(StorageFull, match="No space left"):
             await engine.write("big", b"z" * (8 * PIECE))
         assert (await engine.stat("up/data")).size == PIECE
         assert leftovers(root) == []
