@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +15,17 @@ from typing import Any
 
 import pytest
 
-from registry.listening import ListenError, TcpAddress
+from registry.listening import ListenError, TcpAddress, UnixAddress, listening, reaches
 from registry.server import ServerSettings, serve
-from tests.support.host import BIG, eventually, read, read_all
-from tests.support.served import GET, GET_FILE, Application
+from tests.support.host import BIG, WAIT, eventually, read, read_all
+from tests.support.served import GET, GET_FILE, GET_SCOPE, Application
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's: 107 bytes hold no more."""
+    with tempfile.TemporaryDirectory(prefix="lh-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -119,3 +129,112 @@ def test_an_address_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=f"^cannot listen on 127.0.0.1:{port}: Address already in use$"):
             serve("none:none", ServerSettings(TcpAddress("127.0.0.1", port)))
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+def test_everywhere_means_ipv4_and_ipv6_as_go_has_it(host: str) -> None:
+    with listening(TcpAddress(host, 0), 1) as socket_:
+        port = socket_.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), WAIT).close()
+        if socket.has_dualstack_ipv6():
+            socket.create_connection(("::1", port), WAIT).close()
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, None])
+def test_everywhere_means_ipv4_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
+    made = socket.create_server
+
+    def without_ipv6(*words: Any, family: int = socket.AF_INET, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(code, "no IPv6")
+        return made(*words, **options)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: code is not None)
+    with listening(TcpAddress("", 0), 1) as found:
+        assert found.getsockname()[0] == "0.0.0.0"
+
+
+def test_a_port_that_is_taken_everywhere_is_named() -> None:
+    with listening(TcpAddress("", 0), 1) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=f"^cannot listen on :{port}: Address already in use$"):
+            listening(TcpAddress("", port), 1).__enter__()
+
+
+def test_a_name_is_looked_up_and_one_that_is_none_is_named() -> None:
+    with listening(TcpAddress("localhost", 0), 1) as found:
+        assert found.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(ListenError, match=r"^cannot listen on none\.invalid:5000: "):
+        listening(TcpAddress("none.invalid", 5000), 1).__enter__()
+
+
+def test_a_client_by_ipv4_is_known_by_its_address_of_ipv4(start: Any) -> None:
+    server = start(host="")
+    port = int(server.log().rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        connection.sendall(GET_SCOPE)
+        assert json.loads(read(connection)[2])["client"][0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_unix_socket_is_served_and_removed_at_the_end(short: Path, workers: int) -> None:
+    path = short / "registry.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    with ExitStack() as ending:
+        server = Application("pid_or_file", short, unix=str(path), workers=workers)
+        ending.callback(server.kill)
+        server.start()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(WAIT)
+            connection.connect(str(path))
+            connection.sendall(GET_FILE)
+            assert read(connection)[2] == server.file.read_bytes()
+        assert f"listening on http://unix:{path}" in server.log()
+        assert server.end() == 0
+    assert not path.exists()
+
+
+def test_a_unix_socket_takes_no_place_of_another(short: Path) -> None:
+    path = short / "registry.sock"
+    path.write_text("somebody's")
+    with pytest.raises(ListenError, match=r"registry\.sock: expected no file or a socket there$"):
+        listening(UnixAddress(path), 1).__enter__()
+    assert path.read_text() == "somebody's"
+    path.unlink()
+    with listening(UnixAddress(path), 1):
+        with pytest.raises(ListenError, match=r"registry\.sock: another server listens there$"):
+            listening(UnixAddress(path), 1).__enter__()
+        assert path.exists()
+        path.unlink()
+        path.write_text("another's")
+    assert path.read_text() == "another's"
+    for wrong in (short / "none" / "registry.sock", short / ("x" * 200)):
+        with pytest.raises(ListenError, match=r"^cannot listen on unix:"):
+            listening(UnixAddress(wrong), 1).__enter__()
+
+
+def test_without_a_drain_time_downloads_are_cut_at_once(start: Any) -> None:
+    server = start(drain_seconds=0)
+    with server.connect(receive_buffer=4096) as connection:
+        connection.sendall(GET_FILE)
+        assert connection.recv(1)
+        assert server.end() == 0
+        assert len(read_all(connection)) < BIG
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "port", "reached"),
+    [
+        (TcpAddress("127.0.0.1", 5000), "127.0.0.1", 5000, True),
+        (TcpAddress("127.0.0.1", 5000), "127.0.0.1", 5001, False),
+        (TcpAddress("127.0.0.1", 5000), "127.0.0.2", 5000, False),
+        (TcpAddress("::", 5000), "::ffff:127.0.0.1", 5000, True),
+        (TcpAddress("0.0.0.0", 5000), "192.0.2.1", 5000, True),
+        (TcpAddress.parse("[::1]:5000"), "::1", 5000, True),
+    ],
+)
+def test_the_address_that_a_client_came_by_is_known(bound: TcpAddress, host: str, port: int, reached: bool) -> None:
+    assert reaches(bound, host, port) == reached
+    assert TcpAddress.parse(str(bound)) == bound

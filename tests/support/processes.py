@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.peers import find
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
-LISTENING = re.compile(r"listening on (?:https?://)?(127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"listening on (?:https?://)?(127\.0\.0\.1:\d+|\[::\]:\d+|unix:[^\s\"]+)")
 READY_WITHIN = 60.0  # seconds; a cold machine that runs other work beside
 STOP_WITHIN = 30.0
 
