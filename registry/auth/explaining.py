@@ -51,7 +51,9 @@ def explain(file: Path | None, who: str, repository: str, action: Action) -> Ans
         rules = CompiledRules(access, [each.source for each in given] if isinstance(given, list) else [])
     decision = rules.decide(identity, action, name)
     asked = f"{_shown(identity, rules)}, {name} and {action}"
-    reason = f"{decision.place} is the first rule that fits {asked}" if decision.place else f"no rule fits {asked}"
+    reason = (
+        f"the rule at {decision.place} is the first that fits {asked}" if decision.place else f"no rule fits {asked}"
+    )
     return Answer(decision.is_allowed, reason, tuple(_notes(settings, identity)))
 
 

@@ -42,7 +42,8 @@ class Htpasswd:
 
     def __init__(self, path: Path, realm: str) -> None:
         if not path.exists():
-            raise ConfigError(f"{path}: no such file; add a user with `registry user add NAME --htpasswd {path}`")
+            told = f"{path}: no such file; add a user with `registry user add NAME --htpasswd {path}`"
+            raise ConfigError(f"auth.htpasswd.path: {told}")
         self._path = path
         self._is_changed = False
         self._file = Watched(path, self._parse)

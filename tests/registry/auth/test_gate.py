@@ -206,6 +206,10 @@ async def test_a_mount_without_a_source_looks_only_where_one_may_read(ruled: Api
     assert (await ruled.ask("POST", f"/v2/mine/blobs/uploads/?mount={secret}", headers=ALICE)).status == 201
 
 
+async def test_the_sign_of_life_is_given_to_anybody(ruled: Api) -> None:
+    assert (await ruled.ask("GET", "/")).status != 401
+
+
 async def test_addresses_that_are_none_and_methods_that_are_not_served_are_refused(ruled: Api) -> None:
     for method, target in (("GET", "/v2/unknown"), ("OPTIONS", "/v2/"), ("GET", "/favicon.ico"), ("POST", "/v2/")):
         assert told(await ruled.ask(method, target, headers=ALICE)) == (403, "DENIED", None)
