@@ -23,8 +23,8 @@ AT_ONCE = 8
 """How many tags of a page are looked at side by side."""
 
 MAX_DEPTH = 4
-MAX_IMAGES = 1000
-"""How many manifests below one index are looked at: their number alone must not make a page slow."""
+MAX_IMAGES = 200
+"""How many manifests below one index are looked at: their number alone must make no page slow or large."""
 
 _SIZE = Field(description="Bytes of config and layers, each digest once; absent where a manifest of it is not here.")
 
@@ -63,15 +63,18 @@ async def details(repository: Repository, tags: Iterable[Tag]) -> list[TagDetail
     Raises:
         StorageError: storage fails.
     """
-    slots = asyncio.Semaphore(AT_ONCE)
+    found: dict[int, TagDetails | None] = {}
+    waiting = enumerate(tags)
 
-    async def one(tag: Tag) -> TagDetails | None:
-        async with slots:
-            return await _tag(repository, tag)
+    async def work() -> None:
+        for number, tag in waiting:
+            found[number] = await _tag(repository, tag)
+            await asyncio.sleep(0)  # what is warm suspends nowhere
 
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(one(tag)) for tag in tags]
-    return [found for each in running if (found := each.result())]
+        for _ in range(AT_ONCE):
+            group.create_task(work())
+    return [each for number in sorted(found) if (each := found[number])]
 
 
 async def _tag(repository: Repository, tag: Tag) -> TagDetails | None:

@@ -17,8 +17,8 @@ from registry.details import TagDetails, details
 from registry.events import Target, What
 from storage.repository import Repository
 
-MOST = 1000
-"""How many repositories or tags one page holds at most."""
+MOST, MOST_TAGS = 1000, 100
+"""How many repositories and tags one page holds at most: looking at a tag costs a hundred times as much."""
 
 TAG = {"name": "Care", "description": "Of whole repositories, and of tags with all that is known of them."}
 router = APIRouter(tags=["Care"], generate_unique_id_function=lambda route: route.name)
@@ -82,6 +82,7 @@ def _unknown(name: RepositoryName) -> NameUnknown:
 Readable = Annotated[Repository, Depends(readable)]
 Deletable = Annotated[Repository, Depends(deletable)]
 PageSize = Annotated[str | None, Query(description=f"How many at most; {MOST} unless told, and at most.")]
+TagPageSize = Annotated[str | None, Query(description=f"How many at most; {MOST_TAGS} unless told, and at most.")]
 Last = Annotated[str, Query(description="Where the page before this one ended: only what comes behind it is listed.")]
 
 
@@ -112,9 +113,11 @@ async def repositories(
 
 @router.head(f"{_REPOSITORY}/tags", include_in_schema=False, response_model_exclude_none=True)
 @router.get(f"{_REPOSITORY}/tags", response_model_exclude_none=True)
-async def tags(request: Request, response: Response, repository: Readable, n: PageSize = None, last: Last = "") -> Tags:
+async def tags(
+    request: Request, response: Response, repository: Readable, n: TagPageSize = None, last: Last = ""
+) -> Tags:
     """Tags in lexical order, each with digest, time, size and platforms."""
-    most = limited(n, MOST)
+    most = limited(n, MOST_TAGS)
     page = await repository.tags.page(last, most)
     response.headers.update(next_page(request, f"{_REPOSITORIES}/{repository.name}/tags", page, most))
     return Tags(name=repository.name, tags=await details(repository, map(Tag, page.entries)))

@@ -122,6 +122,10 @@ class _Top:
         return self.nodes[-1]
 
     @property
+    def digests(self) -> frozenset[Digest]:
+        return frozenset(node.descriptor.digest for node in self.nodes)
+
+    @property
     def subject(self) -> Digest | None:
         return self.root.manifest.subject.digest if self.root.manifest.subject else None
 
@@ -149,9 +153,8 @@ def _named(tops: list[_Top], given: Sequence[Name]) -> list[tuple[_Top, Sequence
 
     Archives list what refers to an image beside it, mostly without a name (as `oras` does).
     """
-    here = {node.descriptor.digest for top in tops for node in top.nodes}
-    images = [top for top in tops if top.subject not in here]
-    referrers = [top for top in tops if top.subject in here]
+    referrers = [top for top in tops if any(top.subject in each.digests for each in tops if each is not top)]
+    images = [top for top in tops if top not in referrers]
     if not images:
         raise ArchiveInvalid("expected an image, it holds none")
     if given and len(images) > 1:
@@ -180,8 +183,8 @@ def _following(
     where: dict[Digest, dict[RepositoryName, None]] = {}
 
     def place(top: _Top, repositories: Iterable[RepositoryName]) -> None:
-        for node in top.nodes:
-            where.setdefault(node.descriptor.digest, {}).update(dict.fromkeys(repositories))
+        for digest in top.digests:
+            where.setdefault(digest, {}).update(dict.fromkeys(repositories))
 
     for top, names in goals:
         place(top, [each.repository for each in names])

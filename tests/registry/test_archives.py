@@ -34,6 +34,7 @@ from ocispec.errors import (
     PathUnknown,
     PlatformUnknown,
     StorageError,
+    StorageFull,
     TagInvalid,
 )
 from ocispec.mediatypes import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
@@ -281,6 +282,36 @@ async def test_what_refers_to_an_image_keeps_a_name_that_it_has(store: Store, ar
     assert await brought(store, path) == ["x:1", "y:s"]
 
 
+async def test_what_refers_to_what_it_holds_itself_is_an_image_like_any_other(store: Store, archive: Write) -> None:
+    manifest = described(AMD.manifest, OCI_MANIFEST)
+    own = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [manifest, manifest], "subject": manifest})
+    path = archive(layout(top(own, "team/app:1", media_type=OCI_INDEX), [own, *parts(AMD)]))
+    assert await brought(store, path) == ["team/app:1"]
+
+
+async def test_what_refers_to_each_other_and_to_no_image_is_refused(store: Store, archive: Write) -> None:
+    first, second = (described(each.manifest, OCI_MANIFEST) for each in (AMD, ARM))
+    made = [
+        to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child], "subject": subject})
+        for child, subject in ((first, second), (second, first))
+    ]
+    named = [_named(image("z").manifest, "z:1"), *(_named(each, None, OCI_INDEX) for each in made)]
+    path = archive(layout(to_json({"schemaVersion": 2, "manifests": named}), [*made, *parts(AMD, ARM, image("z"))]))
+    with pytest.raises(ArchiveInvalid, match="refers to nothing that has a name"):
+        await brought(store, path)
+
+
+async def test_storage_that_takes_no_upload_names_nothing(archive: Write) -> None:
+    class Full(MemoryEngine):
+        async def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
+            raise StorageFull(f"{path}: No space left on device")
+
+    store = Store(Full())
+    with pytest.raises(StorageFull):
+        await brought(store, archive(oci(AMD, "team/app:1")))
+    assert await tags(store) == []
+
+
 async def test_an_artifact_whose_subject_is_elsewhere_is_an_image_like_any_other(store: Store, archive: Write) -> None:
     path = archive(layout(top(SIGNATURE, "team/app:sig"), [SIGNATURE, SIGNED, b"{}"]))
     assert await brought(store, path) == ["team/app:sig"]
@@ -449,8 +480,10 @@ async def test_what_goes_out_comes_in_again(tmp_path: Path, form: Format, referr
 async def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
     async with filled(MemoryEngine(), tmp_path, EVERYTHING) as store:
         first = await exported(store, tmp_path / "first", "team/app:1", referrers=True)
+        twice = ("team/app:1", "team/app:1", f"team/app@{Digest.of(SIGNATURE)}")
         second = await exported(store, tmp_path / "second", "team/app:1", "team/app:1", referrers=True)
-    assert first.read_bytes() == second.read_bytes()
+        third = await exported(store, tmp_path / "third", *twice, referrers=True)
+    assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
 async def test_several_images_share_what_they_have_in_common(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.routing import Match
 
-from ocispec.errors import NameInvalid
+from ocispec.errors import NameInvalid, StorageError
 from ocispec.headers import next_link
 from ocispec.reference import RepositoryName
 from registry.api import management
@@ -24,7 +24,7 @@ from registry.auth.caller import Action
 from registry.auth.wanted import Wanted, wanted
 from registry.config import Settings
 from registry.context import Scope, set_caller
-from registry.details import MAX_DEPTH
+from registry.details import MAX_DEPTH, MAX_IMAGES
 from registry.events import Event, What
 from storage.engine import Engine
 from storage.files import FilesEngine
@@ -311,6 +311,25 @@ async def test_a_tag_that_goes_while_its_page_is_made_is_left_out() -> None:
             await api.push_manifest("a", tag, index())
         answer = await api.get(place("a", "/tags"))
         assert [each["tag"] for each in answer.json["tags"]] == ["a", "c"]
+
+
+async def test_storage_that_fails_is_a_fault_of_ours_in_the_envelope() -> None:
+    class Failing(MemoryEngine):
+        async def stat(self, path: str) -> Any:
+            raise StorageError(f"{path}: Input/output error")
+
+    async with serving(Failing(), Settings.model_validate({"layerhouse": {"sparseimages": True}})) as api:
+        await api.push_manifest("a", "1", index())
+        answer = await api.get(place("a", "/tags"))
+        assert (answer.status, answer.code) == (500, "UNKNOWN")
+        assert "Input/output" not in answer.message
+
+
+async def test_an_index_of_very_many_images_makes_no_page_large(api: Api) -> None:
+    absent = [{"mediaType": MANIFEST, "digest": sha256(b"%d" % n), "size": 1} for n in range(MAX_IMAGES + 50)]
+    await api.push_manifest("a", "1", index(*absent))
+    (tag,) = (await api.get(place("a", "/tags"))).json["tags"]
+    assert len(tag["images"]) == MAX_IMAGES
 
 
 async def test_a_repository_tells_how_much_it_holds(api: Api) -> None:
