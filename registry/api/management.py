@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as installed
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -25,6 +25,9 @@ router = APIRouter(tags=["Care"], generate_unique_id_function=lambda route: rout
 _V1 = "/_layerhouse/v1"
 _REPOSITORIES = f"{_V1}/repositories"
 _REPOSITORY = f"{_REPOSITORIES}/{{name:path}}"
+_PAGE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A page.", "headers": {"Link": {"schema": {"type": "string"}}}}
+}
 
 
 class Version(BaseModel):
@@ -87,14 +90,14 @@ Last = Annotated[str, Query(description="Where the page before this one ended: o
 
 
 @router.head(f"{_V1}/version", include_in_schema=False)
-@router.get(f"{_V1}/version")
+@router.get(f"{_V1}/version", response_description="Name, version, and that of this API.")
 async def version() -> Version:
     """Which registry this is."""
     return Version(name="layerhouse", version=installed("layerhouse"), api="v1")
 
 
 @router.head(_REPOSITORIES, include_in_schema=False)
-@router.get(_REPOSITORIES)
+@router.get(_REPOSITORIES, responses=_PAGE)
 async def repositories(
     request: Request,
     response: Response,
@@ -112,7 +115,7 @@ async def repositories(
 
 
 @router.head(f"{_REPOSITORY}/tags", include_in_schema=False, response_model_exclude_none=True)
-@router.get(f"{_REPOSITORY}/tags", response_model_exclude_none=True)
+@router.get(f"{_REPOSITORY}/tags", response_model_exclude_none=True, responses=_PAGE)
 async def tags(
     request: Request, response: Response, repository: Readable, n: TagPageSize = None, last: Last = ""
 ) -> Tags:
@@ -125,7 +128,7 @@ async def tags(
 
 # A repository may be called team/tags: its address ends in a slash, where the other would list the tags of team.
 @router.head(_REPOSITORY, include_in_schema=False)
-@router.get(_REPOSITORY)
+@router.get(_REPOSITORY, response_description="Numbers of what it links.")
 @router.head(f"{_REPOSITORY}/", include_in_schema=False)
 @router.get(f"{_REPOSITORY}/", include_in_schema=False)
 async def repository(repository: Readable, store: TheStore) -> RepositoryDetails:
@@ -140,7 +143,7 @@ async def repository(repository: Readable, store: TheStore) -> RepositoryDetails
     )
 
 
-@router.delete(_REPOSITORY, status_code=204)
+@router.delete(_REPOSITORY, status_code=204, response_class=Response, response_description="It is gone.")
 async def delete_repository(request: Request, repository: Deletable, store: TheStore, events: TheEvents) -> None:
     """Deletes a repository: its tags, manifests, blobs' links and uploads.
 
