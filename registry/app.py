@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -31,6 +32,9 @@ from storage.engine import Engine
 from storage.memory import MemoryEngine
 from storage.store import Store
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+_log = logging.getLogger("registry")
+_AFTER_A_FAULT = 10.0
 _Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -40,14 +44,14 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     Every path ends in the same envelope of errors.
     """
     seen = observe(settings, engine)
-    rules = acceptance.rules(settings)
-    store = Store(seen.engine, sparse_images=settings.layerhouse.sparseimages, rules=rules)
+    store, background = _store(settings, seen.engine)
     notifications = Notifications(settings)
     if notifications.wanted:
         seen.sources.append(partial(families, notifications))
     told = [notifications] if notifications.wanted else []
     events = Events(*told, address=Urls.of(settings.http).absolute)
-    background = [partial(purge, store, settings), notifications.run, seen.health.run, seen.reporter.run]
+    background += [notifications.run, seen.health.run, seen.reporter.run]
+    background.append(partial(purge, store, settings))
     app = _endpoints(settings, store, events, _lifespan(engine, background))
     absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
     served = guarded(app, absent, settings)
@@ -56,6 +60,16 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     if seen.health.watched:
         served = UnwellRequests(served, seen.health)
     return _reached(RequestMiddleware(served, logs.AccessLog(settings.log), seen.requests), settings)
+
+
+def _store(settings: Settings, engine: Engine) -> tuple[Store, list[Work]]:
+    """Returns the store, and what works beside it: a mirror's repositories have what its upstream has."""
+    if not settings.proxy.remoteurl:
+        return Store(engine, sparse_images=settings.layerhouse.sparseimages, rules=acceptance.rules(settings)), []
+    from registry.mirror.mirror import Mirror  # noqa: PLC0415 - the client is not needed to host
+
+    mirror = Mirror(settings.proxy, engine, settings.storage.filesystem.rootdirectory)
+    return Store(engine, sparse_images=True, dressed=mirror.dressed), [mirror.run]
 
 
 def _reached(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -87,14 +101,26 @@ def worker() -> ASGIApp:
     return create_app(settings, engines.engine(settings))
 
 
-def _lifespan(engine: Engine, background: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> _Lifespan:
+async def _lasting(work: Work) -> None:
+    """Runs work until it ends; a fault of ours is told and begun anew, and takes no other work along."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - the last place that can tell of it
+            _log.exception("a fault in the background: it begins anew in %.0f s", _AFTER_A_FAULT)
+            await asyncio.sleep(_AFTER_A_FAULT)
+        else:
+            return
+
+
+def _lifespan(engine: Engine, background: Sequence[Work]) -> _Lifespan:
     """Runs `background` beside the requests: each until it ends by itself, or the last request has been answered."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await engine.start()
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(each()) for each in background]
+            running = [tasks.create_task(_lasting(each)) for each in background]
             yield
             for each in running:
                 each.cancel()

@@ -68,6 +68,19 @@ async def test_a_purge_that_fails_is_told_and_tried_again_at_every_interval(capl
     assert all(record.levelno == logging.ERROR for record in caplog.records)
 
 
+async def test_a_fault_in_the_background_is_told_and_takes_nothing_along(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(MemoryEngine):
+        async def children(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
+            raise RuntimeError("a fault of ours")
+
+    async with serving(Faulty(), purging(age="0s", interval="10ms")) as api:
+        while "a fault of ours" not in caplog.text:
+            await asyncio.sleep(0.01)
+        digest = await api.push_blob("image", b"data")
+        assert (await api.get(f"/v2/image/blobs/{digest}")).body == b"data"
+    assert "a fault in the background: it begins anew in 10 s" in caplog.text
+
+
 async def test_a_store_that_is_full_says_so_and_serves_on(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(MemoryEngine(limit=20_000)) as api:
         digest = await api.push_blob("image", b"fits")
