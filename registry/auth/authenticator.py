@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -35,12 +35,15 @@ class Identity:
         kind: of the name.
         groups: those that the authenticator knows of; the access rules add their own.
         grants: the scopes that a token limits it to; None where nothing does. What the rules refuse, no grant allows.
+        holds: whether the credentials that told it still count, asked before each request that brings them again:
+            quick, and without waiting for anything. None where the authenticator is to be asked each time.
     """
 
     name: str | None
     kind: Kind
     groups: frozenset[str] = frozenset()
     grants: tuple[Scope, ...] | None = None
+    holds: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
     def granted(self, kind: str, name: str, action: str) -> bool:
         """Whether its token covers `kind:name:action`; true where no token limits it."""

@@ -7,6 +7,7 @@ import hmac
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 from weakref import WeakValueDictionary
@@ -24,6 +25,8 @@ _THREADS = 2
 _MOST_WAITING = 256
 _REMEMBERED = 4096
 _REMEMBERED_SECONDS = 300.0
+# The hash that a password fitted, and until when that is remembered, by the monotonic clock.
+_Fitted = tuple[bytes, float]
 _log = logging.getLogger("registry")
 
 
@@ -50,7 +53,7 @@ class Htpasswd:
         self._is_changed = True
         self._challenge = str(Challenge("basic", {"realm": realm}))
         self._key = token_bytes()
-        self._known: dict[bytes, tuple[bytes, float]] = {}
+        self._known: dict[bytes, _Fitted] = {}
         self._checking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         # Else a flood of logins would take the threads that pushes are hashed in.
         self._threads = asyncio.Semaphore(_THREADS)
@@ -81,34 +84,40 @@ class Htpasswd:
         await self._file.refresh()
         said = f"{credentials.user}:{credentials.password}".encode()
         key = hmac.digest(self._key, said, "sha256")
-        if self._is_known(key, credentials.user) or await self._check(key, credentials):
-            return Identity(credentials.user, Kind.USER)
-        return None
+        found = self._known_as(key, credentials.user) or await self._check(key, credentials)
+        if found is None:
+            return None
+        return Identity(credentials.user, Kind.USER, holds=partial(self._holds, credentials.user, *found))
 
-    def _is_known(self, key: bytes, user: str) -> bool:
-        hashed, until = self._known.get(key, (None, 0.0))
-        return hashed is not None and until > time.monotonic() and self._file.value.hashes.get(user) == hashed
+    def _holds(self, user: str, hashed: bytes, until: float) -> bool:
+        return self._file.is_current() and self._file.value.hashes.get(user) == hashed and time.monotonic() < until
 
-    async def _check(self, key: bytes, credentials: Basic) -> bool:
+    def _known_as(self, key: bytes, user: str) -> _Fitted | None:
+        found = self._known.get(key)
+        if found is None or found[1] < time.monotonic() or self._file.value.hashes.get(user) != found[0]:
+            return None
+        return found
+
+    async def _check(self, key: bytes, credentials: Basic) -> _Fitted | None:
         if self._waiting >= _MOST_WAITING:
             raise TooManyRequests("too many logins at once", headers={"Retry-After": "1"})
         self._waiting += 1
         try:
             # One at a time of those that say the same: the others find what it found.
             async with self._checking.setdefault(key, asyncio.Lock()):
-                return self._is_known(key, credentials.user) or await self._compare(key, credentials)
+                return self._known_as(key, credentials.user) or await self._compare(key, credentials)
         finally:
             self._waiting -= 1
 
-    async def _compare(self, key: bytes, credentials: Basic) -> bool:
+    async def _compare(self, key: bytes, credentials: Basic) -> _Fitted | None:
         async with self._threads:
             file = self._file.value
             hashed = file.hashes.get(credentials.user)
             is_right = await finish(matches, credentials.password, hashed or file.dummy)
         if hashed is None or not is_right:
-            return False
+            return None
         self._known.pop(key, None)
-        self._known[key] = (hashed, time.monotonic() + _REMEMBERED_SECONDS)
+        self._known[key] = fitted = (hashed, time.monotonic() + _REMEMBERED_SECONDS)
         if len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
-        return True
+        return fitted

@@ -51,7 +51,7 @@ class ByRules:
         return self._rules if self._file is None else self._file.value
 
     async def refresh(self) -> None:
-        if self._file is not None:
+        if self._file is not None and not self._file.is_current():
             await self._file.refresh()
 
     def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:
