@@ -103,7 +103,7 @@ class Tls(Section):
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in CIPHER_SUITES:
-                raise ValueError(f"expected of {', '.join(CIPHER_SUITES)}, got {name!r:.80}")
+                raise ValueError(f"expected some of {', '.join(CIPHER_SUITES)}, got {name!r:.80}")
         return names
 
     @field_validator("letsencrypt")

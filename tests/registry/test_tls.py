@@ -444,7 +444,7 @@ def dated(authority: Authority, begins: str, ends: str) -> None:
         ({"clientauth": "verify-client-cert-if-given"}, "needs clientcas"),
         ({"clientauth": "Require-Any-Client-Cert"}, "expected require-and-verify-client-cert"),
         ({"minimumtls": "ssl3"}, "tls1.2"),
-        ({"ciphersuites": ["RC4"]}, "expected of TLS_RSA.*, got 'RC4'"),
+        ({"ciphersuites": ["RC4"]}, "expected some of TLS_RSA.*, got 'RC4'"),
         ({"letsencrypt": {"cachefile": "/c"}}, "let certbot fetch them"),
         ({"letsencrypt": {"hosts": ["h"]}}, "let certbot fetch them"),
     ],
