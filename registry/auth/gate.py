@@ -60,6 +60,9 @@ class Gate:
             return self._app
         if is_allowed or caller.identity.kind is Kind.ANONYMOUS:
             self._ask(caller, _scopes(needs, scope))
+        if needs.action is None:
+            # Nobody can say who he is: whoever asks whether there is a registry gets his answer, as docker wants it.
+            return self._app
         hides = needs.action in (Action.PULL, Action.DELETE) and needs.repository is not None
         if hides and not caller.is_allowed(Wanted(Action.PULL, needs.repository)):
             return self._absent

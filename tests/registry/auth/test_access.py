@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from registry.auth import composition
 from registry.auth.watched import read_small
 from registry.cli import app
-from registry.config import ConfigError
+from registry.config import ConfigError, Settings
 from tests.support.callers import htpasswd, settings
+from tests.support.source import ROOT
 
 RULES = """\
 groups:
@@ -131,6 +134,12 @@ def test_mistakes_name_the_line_and_the_key(folder: Path) -> None:
     _, line = check(config(folder, RULES.replace("allow: pull", "allow: pul")), "alice x pull")
     assert line.startswith("registry: config.yml:10: layerhouse.access.rules[0].allow")
     assert "'pull', 'push', 'delete' or 'admin'" in line
+
+
+def test_every_example_of_the_documentation_is_a_configuration() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "access.md").read_text(), re.DOTALL)
+    found = [Settings.model_validate({"storage": {"inmemory": {}}, **yaml.safe_load(each)}) for each in examples]
+    assert [each.layerhouse.access.is_given for each in found] == [False, False, True, True, True]
 
 
 def said(caplog: pytest.LogCaptureFixture, **sections: Any) -> str:
