@@ -26,6 +26,13 @@ class Kind(StrEnum):
     ANONYMOUS = "anonymous"
 
 
+class Limits(Protocol):
+    """What the credentials of somebody can be used for at most, whatever else he may do."""
+
+    def cover(self, action: str, repository: str | None) -> bool:
+        """Whether they can be used for this; no repository stands for what concerns all. Quick, without I/O."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Somebody, once it is known who.
@@ -37,6 +44,8 @@ class Identity:
         grants: the scopes that a token limits it to; None where nothing does. What the rules refuse, no grant allows.
         holds: whether the credentials that told it still count, asked before each request that brings them again:
             quick, and without waiting for anything. None where the authenticator is to be asked each time.
+        limits: those of a personal or robot token; None where there are none. Unlike with `grants`, whoever asks for
+            another token gets no further.
     """
 
     name: str | None
@@ -44,6 +53,7 @@ class Identity:
     groups: frozenset[str] = frozenset()
     grants: tuple[Scope, ...] | None = None
     holds: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+    limits: Limits | None = field(default=None, compare=False)
 
     def granted(self, kind: str, name: str, action: str) -> bool:
         """Whether its token covers `kind:name:action`; true where no token limits it."""
@@ -85,13 +95,14 @@ class Authenticator(Protocol):
             scope: the ASGI scope of the request.
         """
 
-    def challenge(self, wanted: Sequence[Scope], error: str | None) -> str | None:
+    def challenge(self, wanted: Sequence[Scope], error: str | None, scope: context.Scope) -> str | None:
         """Returns a `WWW-Authenticate` value, or None where it asks for nothing.
 
         Args:
             wanted: the scopes that would do.
             error: `invalid_token` or `insufficient_scope` where credentials came and did not do (RFC 6750,
                 section 3.1).
+            scope: the ASGI scope of the request: tokens may be had at the host that it was sent to.
         """
 
 

@@ -29,7 +29,7 @@ class Certificates:
         subject = context.client_certificate(scope)
         return self._identity(subject) if subject and credentials is None else None
 
-    def challenge(self, wanted: Sequence[Scope], error: str | None) -> str | None:  # noqa: ARG002 - as the protocol has it
+    def challenge(self, wanted: Sequence[Scope], error: str | None, scope: context.Scope) -> str | None:  # noqa: ARG002 - as the protocol has it
         return None
 
 

@@ -59,7 +59,7 @@ class Gate:
         if is_allowed and caller.is_granted(needs):
             return self._app
         if is_allowed or caller.identity.kind is Kind.ANONYMOUS:
-            self._ask(caller, _scopes(needs, scope))
+            self._ask(caller, scope, _scopes(needs, scope))
         if needs.action is None:
             # Nobody can say who he is: whoever asks whether there is a registry gets his answer, as docker wants it.
             return self._app
@@ -68,10 +68,10 @@ class Gate:
             return self._absent
         raise Denied
 
-    def _ask(self, caller: Somebody, scopes: Sequence[TokenScope]) -> None:
+    def _ask(self, caller: Somebody, scope: Scope, scopes: Sequence[TokenScope]) -> None:
         """Raises Unauthorized, unless there is nothing that could be asked for."""
         has_token = caller.identity.grants is not None
-        headers = self._identification.challenge(scopes, "insufficient_scope" if has_token else None)
+        headers = self._identification.challenge(scope, scopes, "insufficient_scope" if has_token else None)
         if headers:
             raise Unauthorized("the token does not cover this" if has_token else None, headers=headers)
 

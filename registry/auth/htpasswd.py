@@ -70,7 +70,7 @@ class Htpasswd:
             _log.warning("%s", each)
         return found
 
-    def challenge(self, wanted: Sequence[Scope], error: str | None) -> str | None:  # noqa: ARG002 - as the protocol has it
+    def challenge(self, wanted: Sequence[Scope], error: str | None, scope: context.Scope) -> str | None:  # noqa: ARG002 - as the protocol has it
         return self._challenge
 
     async def identify(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:  # noqa: ARG002 - as above

@@ -65,15 +65,15 @@ class Identification:
         try:
             credentials = parse_credentials(header)
         except Unauthorized as error:
-            error.headers |= self.challenge(wanted())
+            error.headers |= self.challenge(scope, wanted())
             raise
         identity = await self.by(credentials, scope)
         if identity is not None:
             return identity
         if isinstance(credentials, Bearer):
-            told = self.challenge(wanted(), "invalid_token")
+            told = self.challenge(scope, wanted(), "invalid_token")
             raise Unauthorized("the token is not valid here, or no longer", headers=told)
-        raise Unauthorized("user name or password is wrong", headers=self.challenge(wanted()))
+        raise Unauthorized("user name or password is wrong", headers=self.challenge(scope, wanted()))
 
     async def by(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:
         """Says whose credentials these are; None where they are nobody's. Whoever gives none is anonymous at worst."""
@@ -82,8 +82,8 @@ class Identification:
                 return found
         return ANONYMOUS if credentials is None else None
 
-    def challenge(self, wanted: Sequence[Scope] = (), error: str | None = None) -> dict[str, str]:
+    def challenge(self, scope: context.Scope, wanted: Sequence[Scope] = (), error: str | None = None) -> dict[str, str]:
         """Returns the header that asks for credentials; none where no kind of authentication asks."""
-        asked = [told for each in self._authenticators if (told := each.challenge(wanted, error))]
+        asked = [told for each in self._authenticators if (told := each.challenge(wanted, error, scope))]
         asked.sort(key=lambda told: not told.lower().startswith("bearer"))
         return {"WWW-Authenticate": asked[0]} if asked else {}

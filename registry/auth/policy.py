@@ -31,7 +31,8 @@ class KnownMayAll:
         """Nothing changes."""
 
     def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:  # noqa: ARG002 - as the protocol has it
-        return identity.kind is not Kind.ANONYMOUS
+        # An anonymous token is granted something by the token server, who knows what nobody may do.
+        return identity.kind is not Kind.ANONYMOUS or identity.grants is not None
 
 
 class ByRules:
@@ -78,15 +79,18 @@ class Somebody:
         return self.identity.name
 
     def may(self, action: Action, repository: RepositoryName) -> bool:
-        return self._policy.allows(self.identity, action, repository) and self.identity.granted(
-            "repository", repository, action
-        )
+        return self._allows(action, repository) and self.identity.granted("repository", repository, action)
+
+    def _allows(self, action: Action, repository: RepositoryName | None) -> bool:
+        limits = self.identity.limits
+        is_covered = limits is None or limits.cover(action, repository)
+        return is_covered and self._policy.allows(self.identity, action, repository)
 
     def is_allowed(self, wanted: Wanted) -> bool:
         """Whether the rules allow it; a token may still not cover it."""
         if wanted.action is None:
             return self.identity.kind is not Kind.ANONYMOUS or self.identity.grants is not None
-        return self._policy.allows(self.identity, wanted.action, wanted.repository)
+        return self._allows(wanted.action, wanted.repository)
 
     def is_granted(self, wanted: Wanted) -> bool:
         """Whether its token covers it."""

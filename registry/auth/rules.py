@@ -129,11 +129,16 @@ def _compile(rule: access.Rule, place: str) -> _Rule:
     return _Rule(
         frozenset(rule.who),
         names,
-        re.compile("|".join(map(_pattern, patterns))).fullmatch if patterns else _nothing,
+        matching(patterns) if patterns else _nothing,
         access.EVERYTHING in patterns,
         frozenset(rule.allow or rule.deny),
         Decision(bool(rule.allow), place),
     )
+
+
+def matching(patterns: Iterable[str]) -> Callable[[str], object]:
+    """Returns what tells whether any of these names and patterns fits a repository."""
+    return re.compile("|".join(map(_pattern, patterns))).fullmatch
 
 
 def _nothing(_name: str) -> None:

@@ -232,7 +232,8 @@ async def test_rules_alone_make_a_registry_that_nobody_has_to_log_in_to(filled: 
 
 async def test_a_certificate_tells_who_asks_where_no_credentials_do(filled: Engine, passwords: Path) -> None:
     rules = {"certificates": True, "rules": [{"who": "certificate:host1", "allow": "pull"}]}
-    async with serving(filled, settings(passwords, rules)) as api:
+    tls = {"tls": {"certificate": "c", "key": "k", "clientcas": ["ca"]}}
+    async with serving(filled, settings(passwords, rules, http=tls)) as api:
         scope = api.scope
 
         def shown(method: str, target: str, headers: Any) -> dict[str, Any]:
@@ -271,7 +272,7 @@ class Tokens:
     async def identify(self, credentials: Credentials | None, scope: Any) -> Identity | None:
         return self._known.get(credentials.token) if isinstance(credentials, Bearer) else None
 
-    def challenge(self, wanted: Any, error: str | None) -> str:
+    def challenge(self, wanted: Any, error: str | None, scope: Any) -> str:
         return f'Bearer realm="r",scope="{" ".join(map(str, wanted))}"' + (f',error="{error}"' if error else "")
 
 
@@ -279,7 +280,7 @@ class Password:
     async def identify(self, credentials: Credentials | None, scope: Any) -> Identity | None:
         return None
 
-    def challenge(self, wanted: Any, error: str | None) -> str:
+    def challenge(self, wanted: Any, error: str | None, scope: Any) -> str:
         return REALM
 
 

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from ocispec.errors import TooManyRequests
+from ocispec.errors import TooManyRequests, Unauthorized
 from registry.auth import htpasswd as module
+from registry.auth import identification, watched
 from registry.auth.authenticator import Basic, Bearer, Identity, Kind
 from registry.auth.htpasswd import Htpasswd
+from registry.auth.identification import Identification
 from registry.auth.passwords import matches
 from registry.config import ConfigError
-from tests.support.callers import cheap_hash, htpasswd
+from tests.support.callers import basic, cheap_hash, htpasswd
 
 ALICE = Identity("alice", Kind.USER)
 RIGHT = Basic("alice", "secret")
@@ -90,7 +92,7 @@ async def test_what_is_no_password_is_not_its_business(file: Path, checks: list[
     assert await ask(users, None) is None
     assert await ask(users, Bearer("secret")) is None
     assert checks == []
-    assert users.challenge((), None) == 'Basic realm="r"'
+    assert users.challenge((), None, {}) == 'Basic realm="r"'
 
 
 async def test_a_user_who_is_removed_is_nobody_at_once(file: Path) -> None:
@@ -210,4 +212,38 @@ async def test_a_hash_that_changes_during_the_check_is_not_believed_later(file: 
     htpasswd(file, alice="changed")
     held()
     await asked
+    assert await ask(users, RIGHT) is None
+
+
+async def test_a_header_that_comes_again_is_neither_read_nor_checked_again(
+    file: Path, checks: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identification, "_REMEMBERED", 1)
+    known = Identification([Htpasswd(file, "r")])
+
+    async def ask(user: str, password: str) -> Identity:
+        header = basic(user, password)["authorization"].encode()
+        return await known.of({"headers": [(b"authorization", header)]}, tuple)
+
+    first = await ask("alice", "secret")
+    assert await ask("alice", "secret") is first
+    await ask("bob", "other")
+    again = await ask("alice", "secret")
+    assert again == first
+    assert again is not first
+    assert len(checks) == 2
+    assert "secret" not in repr(vars(known))
+    htpasswd(file, bob="other")
+    with pytest.raises(Unauthorized):
+        await ask("alice", "secret")
+
+
+async def test_a_file_is_looked_at_ten_times_a_second(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(watched, "_LOOK_SECONDS", 0.1)
+    users = Htpasswd(file, "r")
+    htpasswd(file, bob="other")
+    assert await ask(users, RIGHT) == ALICE
+    now += 0.11
     assert await ask(users, RIGHT) is None
