@@ -67,6 +67,8 @@ def authenticators(settings: Settings) -> list[Authenticator]:
     """
     found: list[Authenticator] = []
     if settings.layerhouse.access.certificates:
+        if not settings.http.tls.clientcas:
+            raise ConfigError("layerhouse.access.certificates: expected http.tls.clientcas, which prove certificates")
         from registry.auth.certificates import Certificates  # noqa: PLC0415 - cryptography costs time and memory
 
         found.append(Certificates())

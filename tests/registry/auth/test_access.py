@@ -178,6 +178,8 @@ def test_what_cannot_be_used_is_told_before_anything_listens(folder: Path) -> No
         composition.check(settings(Path("nowhere")))
     with pytest.raises(ConfigError, match=r"nowhere: No such file"):
         composition.check(settings(access={"file": "nowhere"}))
+    with pytest.raises(ConfigError, match=r"certificates: expected http\.tls\.clientcas"):
+        composition.check(settings(access={"certificates": True}))
 
 
 def test_a_file_that_is_far_too_long_is_not_read(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ocispec.reference import RepositoryName
 from registry.auth.authenticator import ANONYMOUS, Identity, Kind
 from registry.auth.caller import Action
-from registry.auth.policy import ByRules, KnownMayAll
+from registry.auth.policy import ByRules, KnownMayAll, Somebody
 from registry.auth.rules import CompiledRules, from_file, inline_places
 from registry.config import ConfigError
 from registry.config.access import Access, Rules
@@ -144,6 +144,7 @@ async def test_without_rules_who_is_known_may_everything() -> None:
     await policy.refresh()
     assert policy.allows(ALICE, Action.ADMIN, None)
     assert not policy.allows(ANONYMOUS, Action.PULL, RepositoryName.parse("app"))
+    assert [Somebody(each, policy).name for each in (ALICE, ANONYMOUS)] == ["alice", None]
 
 
 @pytest.mark.parametrize(
