@@ -73,8 +73,9 @@ def authenticators(settings: Settings) -> list[Authenticator]:
 
         found.append(Certificates())
     if settings.auth.token is not None:
-        # Not served yet, and who asks for it must not be left without.
-        raise ConfigError("auth.token: tokens of a token server are not served yet")
+        from registry.auth.tokens import OutsideTokens  # noqa: PLC0415 - as above
+
+        found.append(OutsideTokens(settings.auth.token))
     if (htpasswd := settings.auth.htpasswd) is not None:
         found.append(Htpasswd(htpasswd.path, htpasswd.realm))
     return found

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from registry.config.values import Section
+
+_BITS = (256, 384, 512)
+SIGNING_ALGORITHMS = ("EdDSA", *(f"{kind}{bits}" for kind in ("ES", "PS", "RS") for bits in _BITS))
+"""Those that tokens may be signed by: none whose key verifies and signs alike."""
 
 
 class Htpasswd(Section):
@@ -21,15 +26,77 @@ class Token(Section):
     """Tokens of a token server (Docker's token specification)."""
 
     realm: str = Field(description="The address of the token server, which clients are sent to.")
-    service: str = Field(description="The name of this registry there, which a token has to name.")
-    issuer: str = Field(description="The name of the token server, which a token has to name.")
-    rootcertbundle: Path | None = Field(
-        default=None, description="PEM file of the certificates that the keys of tokens lead to."
+    service: Annotated[str, Field(min_length=1)] = Field(
+        description="The name of this registry there, which a token has to name."
     )
-    jwks: str | None = Field(default=None, description="File of the keys themselves, as a JSON Web Key Set.")
-    autoredirect: bool = Field(default=False, description="Whether the token server stands behind this host's name.")
-    autoredirectpath: str = Field(default="/auth/token", description="At which path it does.")
-    signingalgorithms: tuple[str, ...] = Field(default=(), description="The algorithms that tokens may be signed by.")
+    issuer: Annotated[str, Field(min_length=1)] = Field(
+        description="The name of the token server, which a token has to name."
+    )
+    rootcertbundle: Path | None = Field(
+        default=None,
+        description="PEM file of the certificates that the keys of tokens lead, or belong, to; read anew on a change.",
+    )
+    jwks: str | None = Field(
+        default=None,
+        description="The keys themselves, as a JSON Web Key Set: a file, which is read anew on a change, or an address "
+        "(http, https), which is asked every ten minutes, and when a token names a key that is not among them.",
+    )
+    autoredirect: bool = Field(
+        default=False, description="Whether clients are sent to the host that they asked, in place of `realm`."
+    )
+    autoredirectpath: str = Field(default="/auth/token", description="To which path there.")
+    signingalgorithms: tuple[str, ...] = Field(
+        default=(),
+        description="The algorithms that tokens may be signed by: any of EdDSA, and RS, ES or PS with 256, 384 or 512, "
+        "like ES256; all of these where nothing is said. HS256 and its like are refused, unlike with Distribution.",
+    )
+
+    @field_validator("realm")
+    @classmethod
+    def _leads_somewhere(cls, realm: str) -> str:
+        return address(realm)
+
+    @field_validator("jwks")
+    @classmethod
+    def _is_file_or_address(cls, jwks: str | None) -> str | None:
+        return address(jwks) if jwks and "://" in jwks else jwks
+
+    @field_validator("autoredirectpath")
+    @classmethod
+    def _begins_with_a_slash(cls, path: str) -> str:
+        return "/" + path.removeprefix("/") if path else "/auth/token"
+
+    @field_validator("signingalgorithms")
+    @classmethod
+    def _are_asymmetric(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            if each not in SIGNING_ALGORITHMS:
+                why = ": whoever verifies such a token could make one" if each.startswith("HS") else ""
+                raise ValueError(f"expected any of {', '.join(SIGNING_ALGORITHMS)}, got {each!r:.40}{why}")
+        return given
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Token:
+        if self.rootcertbundle is None and not self.jwks:
+            raise ValueError("expected rootcertbundle or jwks: without a key no token can be verified")
+        return self
+
+
+def address(url: str) -> str:
+    """Reads an address that requests are sent to; raises ValueError.
+
+    One with a password in it would show it to whoever asks (`realm`), and in the log (`jwks`).
+    """
+    try:
+        parts = urlsplit(url)
+        leads = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        leads = False
+    if not leads:
+        raise ValueError("expected an address like https://host/path")
+    if "@" in parts.netloc:
+        raise ValueError("expected an address without user and password")
+    return url
 
 
 class NoAuthentication(Section):
