@@ -16,6 +16,7 @@ LayerhouseError
 │   ├── PageSizeInvalid      400 PAGINATION_NUMBER_INVALID
 │   ├── RangeInvalid         416 RANGE_INVALID
 │   ├── SizeInvalid          400 SIZE_INVALID
+│   │   └── BlobTooLarge     413
 │   ├── TagInvalid           400 TAG_INVALID
 │   ├── Unauthorized         401 UNAUTHORIZED
 │   ├── Denied               403 DENIED
@@ -135,6 +136,10 @@ class RangeInvalid(RegistryError):
 
 class SizeInvalid(RegistryError):
     code, status, summary = "SIZE_INVALID", 400, "provided length did not match content length"
+
+
+class BlobTooLarge(SizeInvalid):
+    status, summary = 413, "blob too large"
 
 
 class TagInvalid(RegistryError):

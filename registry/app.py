@@ -24,6 +24,7 @@ from registry.api.urls import Urls
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events
+from registry.limits import LimitedRequests
 from registry.notifications.families import families
 from registry.notifications.notifying import Notifications
 from registry.observing import observe
@@ -59,6 +60,8 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
         served = PrefixedRequests(served, settings.http.prefix)
     if seen.health.watched:
         served = UnwellRequests(served, seen.health)
+    if settings.layerhouse.limits.perclient:
+        served = LimitedRequests(served, settings.layerhouse.limits.perclient)
     return _reached(RequestMiddleware(served, logs.AccessLog(settings.log), seen.requests), settings)
 
 

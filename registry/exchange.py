@@ -37,9 +37,13 @@ class Exchange(RequestResponseCycle):
 
     `http.response.start` is held back until the message after it, so that headers and a small body leave in one
     write, and an application may still answer otherwise when its file cannot be opened.
+
+    Args:
+        patience, least: the client is cut off that sends fewer than `least` bytes of a body in `patience` seconds,
+            while the application waits for it.
     """
 
-    def __init__(self, protocol: HttpToolsProtocol, *, keep_alive: bool, patience: float) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, *, keep_alive: bool, patience: float, least: int) -> None:
         super().__init__(
             scope=protocol.scope,
             transport=protocol.transport,
@@ -53,7 +57,7 @@ class Exchange(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=protocol.on_response_complete,
         )
-        self._patience = patience
+        self._patience, self._least = patience, min(least, BODY_PIECE)
         # Of the connection: what a proxy tells of the scheme is written into the scope.
         self._is_encrypted = protocol.scheme == "https"
         self._pieces: list[bytes] = []
@@ -123,14 +127,14 @@ class Exchange(RequestResponseCycle):
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def _body_or_end(self) -> None:
-        """Wait for a piece or the end of a body, or the disconnect of a client that was silent for too long."""
+        """Wait for a piece or the end of a body, or the disconnect of a client that sent too little for too long."""
         while not self.message_event.is_set():
             gathered = self._gathered
             try:
                 async with asyncio.timeout(self._patience if self.more_body else None):
                     await self.message_event.wait()
             except TimeoutError:
-                if self._gathered == gathered:
+                if self._gathered - gathered < self._least:
                     self._cut()
         self.message_event.clear()
 

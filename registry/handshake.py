@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from registry.limits import Room
 from registry.listening import Address, TcpAddress, reaches
 from registry.tls import Certificates, TlsError, extension
 
@@ -31,6 +32,7 @@ class Handshake(asyncio.Protocol):
         plain: the address where TLS is not served.
         connections: all of the server's; at its end it calls `shutdown` of each.
         tasks: all of the server's, which it waits for at its end.
+        room: all that wait for a request, as this one does.
 
     Attributes:
         transport: the TCP connection.
@@ -43,9 +45,11 @@ class Handshake(asyncio.Protocol):
         plain: Address | None,
         connections: set[Any],
         tasks: set[asyncio.Task[None]],
+        *,
+        room: Room,
     ) -> None:
         self._speak, self._certificates, self._plain = speak, certificates, plain
-        self._connections, self._tasks = connections, tasks
+        self._connections, self._tasks, self._room = connections, tasks, room
         self._loop = asyncio.get_running_loop()
         self._take: Callable[[bytes], None] = self._begin
         self._early: list[bytes] = []
@@ -58,11 +62,15 @@ class Handshake(asyncio.Protocol):
             return
         self._connections.add(self)
         self._clock = self._loop.call_later(PATIENCE, transport.abort)
+        self._room.waits(self)
+        if not self._room.has_place(len(self._connections)):
+            transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_lost = True
         self._clock.cancel()
         self._connections.discard(self)
+        self._room.works(self)
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
@@ -74,6 +82,8 @@ class Handshake(asyncio.Protocol):
     def shutdown(self) -> None:
         """End: nobody asked for anything yet."""
         self.transport.abort()
+
+    give_way = shutdown
 
     def _begin(self, data: bytes) -> None:
         if data[0] != _HANDSHAKE:
@@ -106,6 +116,7 @@ class Handshake(asyncio.Protocol):
             # TLS does not tell of a connection that was lost before the handshake's end.
             self._clock.cancel()
             self._connections.discard(self)
+            self._room.works(self)
         if transport is None or self._is_lost:
             self.transport.abort()
         else:

@@ -9,10 +9,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from registry.exchange import PATHSEND, Exchange
+from registry.limits import Bounds, Room, busy
 from registry.listening import unmapped
 
-HEAD_LIMIT = 1 << 16
-"""Bytes a client may send without completing a head, a piece of a body or a trailer."""
 PIPELINE_LIMIT = 64
 """Requests that may wait for the answers before theirs: each costs a hundred times what it takes to send it."""
 
@@ -22,13 +21,18 @@ class RegistryProtocol(HttpToolsProtocol):
 
     Args:
         patience: seconds until a client is cut off that sends nothing of the body that an application waits for.
+        bounds: what a connection may ask for.
+        room: all connections that wait for a request.
         tls: what applications are told of a connection that is encrypted (ASGI's TLS extension).
         uvicorns: what uvicorn gives its protocols.
     """
 
-    def __init__(self, *, patience: float, tls: dict[str, Any] | None = None, **uvicorns: Any) -> None:
+    def __init__(
+        self, *, patience: float, bounds: Bounds, room: Room, tls: dict[str, Any] | None = None, **uvicorns: Any
+    ) -> None:
         super().__init__(**uvicorns)
-        self._patience = patience
+        self._patience, self._least = patience, max(1, round(patience * bounds.body_rate))
+        self._head_bytes, self._room = bounds.head_bytes, room
         self._extensions: dict[str, Any] = {PATHSEND: {}} if tls is None else {PATHSEND: {}, "tls": tls}
         self._serving: Exchange | None = None
         self._unparsed = 0
@@ -39,12 +43,23 @@ class RegistryProtocol(HttpToolsProtocol):
             self.client = unmapped(self.client[0]), self.client[1]
         # A whole head has to be there when this ends, and so after each answer: uvicorn would wait for it for ever.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._room.waits(self)
+        if not self._room.has_place(len(self.connections)):
+            self.app = busy
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._room.works(self)
         self._unset_keepalive_if_required()
         if self._serving is not None:
             self._serving.lost()
+
+    def give_way(self) -> None:
+        """End for another connection: no request is in progress, but what was answered may be on its way."""
+        if self.transport.get_write_buffer_size():
+            self.transport.close()
+        else:
+            self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
         """Keep the way back open for a client that has said all; one that left is noticed when it is written to."""
@@ -62,7 +77,7 @@ class RegistryProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = clock
         elif clock is not None:
             clock.cancel()
-        if self._unparsed > HEAD_LIMIT and not self.transport.is_closing():
+        if self._unparsed > self._head_bytes and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
 
     def send_400_response(self, msg: str) -> None:
@@ -79,7 +94,10 @@ class RegistryProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= PIPELINE_LIMIT:
             raise ValueError("too many requests wait for the answers before theirs")
+        if self._unparsed > self._head_bytes and _size(self.url, self.headers) > self._head_bytes:
+            raise ValueError("the head is too large")
         self._unparsed = 0
+        self._room.works(self)
         version = self.parser.get_http_version()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
@@ -91,7 +109,7 @@ class RegistryProtocol(HttpToolsProtocol):
         previous = self.cycle
         # What follows an offer of another protocol is not parsed, taken or not: the client has to ask anew.
         keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self.parser.should_upgrade()
-        exchange = self.cycle = Exchange(self, keep_alive=keep_alive, patience=self._patience)
+        exchange = self.cycle = Exchange(self, keep_alive=keep_alive, patience=self._patience, least=self._least)
         # What else arrives as a header is a trailer, and those never count as headers (RFC 9110, section 6.5.1).
         self.headers = []
         if previous is None or previous.response_complete:
@@ -105,6 +123,8 @@ class RegistryProtocol(HttpToolsProtocol):
         if self.pipeline:
             # Else a client could send requests faster than they are answered.
             self.flow.pause_reading()
+        elif self.cycle.response_complete:
+            self._room.waits(self)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing to warn of: a server need not take an offer (RFC 9110, section 7.8)."""
@@ -121,3 +141,7 @@ class RegistryProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unparsed = 0
         super().on_message_complete()
+
+
+def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)

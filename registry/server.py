@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import resource
 import signal
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from types import FrameType
@@ -21,6 +22,7 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
 from registry.config.tls import Tls
+from registry.limits import Bounds, Room
 from registry.listening import BACKLOG, Address, TcpAddress, bound, listening
 from registry.protocol import RegistryProtocol
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from registry.tls import Certificates
 
 _log = logging.getLogger("registry")
-_KEEP_ALIVE = 75
+_FILES = 1 << 20
+_FILES_EACH = 3  # of a connection: its socket, the file that is sent, and a duplicate of the socket to send it by
 _START_SECONDS = 60
 _HEALTH_SECONDS = 30
 
@@ -42,6 +45,8 @@ class ServerSettings:
         workers: how many processes serve.
         drain_seconds: how long running transfers may take to end after SIGTERM or SIGINT; then they are cut.
         stall_seconds: how long a client may take nothing of an answer, or send nothing of a body, until it is cut off.
+        head_seconds: how long a connection may take until a request's head is there.
+        bounds: what a connection may ask for.
         tls: the files to serve TLS with; None for plain HTTP.
         plain: where to serve plain HTTP beside TLS.
     """
@@ -50,6 +55,8 @@ class ServerSettings:
     workers: int = 1
     drain_seconds: float = 30.0
     stall_seconds: float = 300.0
+    head_seconds: float = 75.0
+    bounds: Bounds = field(default_factory=Bounds)
     tls: Tls | None = None
     plain: TcpAddress | None = None
 
@@ -78,7 +85,8 @@ def serve(factory: str, settings: ServerSettings) -> None:
             sockets.append(ending.enter_context(listening(settings.plain, settings.stall_seconds)))
             plain = bound(sockets[1])
             urls.append(f"http://{plain}")
-        config = _config(factory, settings, Connections(settings.stall_seconds, certificates, plain))
+        bounds = replace(settings.bounds, connections=_most_connections(settings.bounds.connections))
+        config = _config(factory, settings, Connections(settings.stall_seconds, certificates, plain, bounds))
         line = f"listening on {' and '.join(urls)}"
         if settings.workers == 1:
             _Server(config, line).run(sockets)
@@ -96,19 +104,28 @@ class Connections:
         patience: seconds until a client is cut off that sends nothing of a body that is waited for.
         certificates: what to serve TLS with; None for plain HTTP.
         plain: the address where it is plain HTTP nevertheless.
+        bounds: what each may ask for.
+        room: those of a process that wait for a request.
     """
 
     patience: float
     certificates: Certificates | None = None
     plain: Address | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "room", Room(self.bounds.connections))
 
     def __call__(self, *, server_state: ServerState, **uvicorns: Any) -> asyncio.Protocol:
-        speak = partial(RegistryProtocol, patience=self.patience, server_state=server_state, **uvicorns)
+        own = partial(RegistryProtocol, patience=self.patience, bounds=self.bounds, room=self.room)
+        speak = partial(own, server_state=server_state, **uvicorns)
         if self.certificates is None:
             return speak()
         from registry.handshake import Handshake  # noqa: PLC0415 - as below
 
-        return Handshake(speak, self.certificates, self.plain, server_state.connections, server_state.tasks)
+        state = server_state
+        return Handshake(speak, self.certificates, self.plain, state.connections, state.tasks, room=self.room)
 
     async def look_around(self) -> None:
         """What uvicorn calls each second."""
@@ -117,6 +134,15 @@ class Connections:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             signal.raise_signal(signal.SIGTERM)
+
+
+def _most_connections(wanted: int) -> int:
+    """Lets this process and its workers open as many files as they may, as Go does; returns what leaves enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if files > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return min(wanted, max(soft, files) // _FILES_EACH)
 
 
 def _certificates(tls: Tls | None) -> Certificates | None:
@@ -189,7 +215,7 @@ def _config(factory: str, settings: ServerSettings, connections: Connections) ->
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_keep_alive=settings.head_seconds,  # type: ignore[arg-type]  # call_later takes parts of a second
         timeout_graceful_shutdown=ceil(settings.drain_seconds),
         timeout_worker_healthcheck=_HEALTH_SECONDS,
         timeout_notify=1,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ocispec.digest import CANONICAL, Digest, new_hash
 from ocispec.errors import (
+    BlobTooLarge,
     BlobUploadInvalid,
     BlobUploadUnknown,
     DigestInvalid,
@@ -68,7 +69,7 @@ async def chunk(repository: TheRepository, request: Request, upload_id: str) -> 
     """end-5: adds a chunk."""
     found = _id(upload_id)
     with _located(request, repository, found):
-        size = await repository.uploads.append(found, _body(request), _span(request))
+        size = await repository.uploads.append(found, _body(request, repository, found), _span(request))
     return _accepted(request, repository, found, size)
 
 
@@ -82,7 +83,8 @@ async def commit(
         raise DigestInvalid("the query parameter digest is missing")
     whole = Digest.parse(digest)
     with _located(request, repository, found):
-        size = await repository.uploads.commit(found, whole, _body(request), _span(request))
+        body = _body(request, repository, found)
+        size = await repository.uploads.commit(found, whole, body, _span(request))
     await events.tell(What.PUSH, request.scope, Target(repository.name, whole, size=size))
     return _created(request, repository, whole)
 
@@ -136,7 +138,8 @@ def _span(request: Request) -> ChunkRange | None:
 async def _commit_at_once(repository: Repository, digest: Digest, request: Request) -> int:
     upload_id = await repository.uploads.begin(digest.algorithm)
     try:
-        return await repository.uploads.commit(upload_id, digest, _body(request), _span(request))
+        body = _body(request, repository, upload_id)
+        return await repository.uploads.commit(upload_id, digest, body, _span(request))
     except Exception:
         # Nobody was told of this upload: nobody will go on with it.
         with suppress(BlobUploadUnknown):
@@ -144,10 +147,26 @@ async def _commit_at_once(repository: Repository, digest: Digest, request: Reque
         raise
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def _body(request: Request, repository: Repository, upload_id: UUID) -> AsyncIterator[bytes]:
+    """The pieces of a body.
+
+    Raises:
+        BlobTooLarge: the upload gets longer than a blob may be; before the body is asked for, where its length is told.
+    """
+    most, length = request.app.state.settings.layerhouse.limits.blobsize, request.headers.get("content-length")
+    size = await repository.uploads.size(upload_id) if most else 0
+    if most and length and length.isdecimal():
+        _require_small(size + int(length[:19]), most)
     async for piece in request.stream():
         if piece:
+            size += len(piece)
+            _require_small(size, most)
             yield piece
+
+
+def _require_small(size: int, most: int) -> None:
+    if size > most > 0:
+        raise BlobTooLarge(f"the blob is longer than {most} bytes")
 
 
 def _location(request: Request, repository: Repository, upload_id: UUID) -> str:

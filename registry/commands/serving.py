@@ -10,6 +10,7 @@ import typer
 from registry import config, debug, engines, logs, server
 from registry.auth import composition
 from registry.commands.common import ConfigFile, failing
+from registry.limits import Bounds
 from registry.listening import TcpAddress, UnixAddress
 
 app = typer.Typer()
@@ -38,11 +39,14 @@ def serve(
 
 
 def _server_settings(settings: config.Settings) -> server.ServerSettings:
-    http, plain = settings.http, settings.layerhouse.plainhttp
+    http, plain, limits = settings.http, settings.layerhouse.plainhttp, settings.layerhouse.limits
     return server.ServerSettings(
         UnixAddress(Path(http.addr)) if http.net == "unix" else TcpAddress.parse(http.addr),
         settings.layerhouse.workers,
         http.draintimeout.total_seconds(),
+        limits.stalltimeout.total_seconds(),
+        limits.headtimeout.total_seconds(),
+        Bounds(limits.headsize, limits.minimumrate, limits.total),
         tls=http.tls if http.tls.certificate else None,
         plain=TcpAddress.parse(plain) if plain else None,
     )

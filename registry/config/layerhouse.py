@@ -9,7 +9,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, IPvAnyNetwork
 
 from registry.config.access import Access
+from registry.config.audit import Audit
 from registry.config.http import host_and_port
+from registry.config.limits import Limits
+from registry.config.tokens import Tokens
 from registry.config.values import Duration, Section
 
 
@@ -57,3 +60,6 @@ class Layerhouse(Section):
     notifications: NotificationQueue = NotificationQueue()
     garbagecollect: GarbageCollect = GarbageCollect()
     access: Access = Access()
+    limits: Limits = Limits()
+    audit: Audit = Audit()
+    tokens: Tokens = Tokens()

@@ -19,6 +19,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from registry.exchange import PATHSEND
+from registry.limits import Bounds
 from registry.server import Connections
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Host:
         *,
         keep_alive: float = WAIT,
         patience: float = WAIT,
+        bounds: Bounds | None = None,
         send_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
         certificates: Certificates | None = None,
@@ -53,7 +55,7 @@ class Host:
         self._config.load()
         self._tls = tls
         self._certificates = certificates
-        self._patience = patience
+        self._patience, self._bounds = patience, bounds or Bounds()
         self._send_buffer = send_buffer
         self._connections = ExitStack()
         self._ready = threading.Event()
@@ -93,7 +95,7 @@ class Host:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        made = Connections(self._patience, self._certificates)
+        made = Connections(self._patience, self._certificates, bounds=self._bounds)
         protocol = partial(made, config=self._config, server_state=self.state, app_state={})
         server = await self._loop.create_server(protocol, "127.0.0.1", 0, ssl=self._tls)
         self.address = server.sockets[0].getsockname()
