@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
 from weakref import WeakValueDictionary
@@ -72,6 +73,19 @@ class Htpasswd:
 
     def challenge(self, wanted: Sequence[Scope], error: str | None, scope: context.Scope) -> str | None:  # noqa: ARG002 - as the protocol has it
         return self._challenge
+
+    async def refresh(self) -> None:
+        """Reads the file again where it has changed."""
+        await self._file.refresh()
+
+    def is_current(self) -> bool:
+        """Whether it has not changed; quick."""
+        return self._file.is_current()
+
+    def mark(self, user: str) -> str | None:
+        """What changes with a user's password; None for who is not in the file, as it was read last."""
+        hashed = self._file.value.hashes.get(user)
+        return None if hashed is None else sha256(hashed).hexdigest()[:32]
 
     async def identify(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:  # noqa: ARG002 - as above
         """Says which user this is.

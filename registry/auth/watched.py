@@ -39,13 +39,15 @@ class Watched(Generic[T]):
     Args:
         path: of the file.
         parse: makes a value of its bytes; raises ConfigError.
+        missing: what stands for a file that is not there; None where there has to be one.
 
     Raises:
         ConfigError: the file cannot be read, or not be used, to begin with.
     """
 
-    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
+    def __init__(self, path: Path, parse: Callable[[bytes], T], *, missing: bytes | None = None) -> None:
         self._path = path
+        self._missing = missing
         self._parse = parse
         self._seen = self._version()
         self._looked = time.monotonic()
@@ -79,6 +81,8 @@ class Watched(Generic[T]):
             _log.info("%s has changed, what it says now is in force", self._path)
 
     def _load(self) -> T:
+        if self._missing is not None and not self._path.exists():
+            return self._parse(self._missing)
         return self._parse(read_small(self._path))
 
     def _version(self) -> tuple[int, ...] | None:
