@@ -1,6 +1,6 @@
 """Names in large folders: read once, in order, remembered within a bound, and believed only against the folder itself.
 
-A folder's names are in no order on disk, so a page of them in order takes all of them: some 40 ms for 100,000. They are
+A folder's names are in no order on disk, so a page of them in order takes all of them: some 0.1 s for 100,000. They are
 remembered, and count while `stat` shows the folder's same inode and times: every name that comes or goes changes those.
 As with small files (`storage.smallfiles`), that is sound because only a folder that had been at rest for a while is
 remembered: whatever changes it afterwards, and be it while it is read, bears later times, even where the system counts
