@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import yaml
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 
 from registry.config.given import Given, joined
 from registry.config.mistakes import without_password
 from registry.config.schema import fields, unserved
 from registry.config.sources import DEFAULT, Configuration
 from registry.config.storage import Storage
-from registry.config.values import Section, go_duration
+from registry.config.values import Section, go_duration, written_size
 
 HIDDEN = "<hidden>"
 
@@ -93,6 +93,8 @@ def _shown(value: Any, *, is_hidden: bool) -> Any:
         return HIDDEN
     if isinstance(value, timedelta):
         return go_duration(value)
+    if isinstance(value, ByteSize):
+        return written_size(value)
     return value if isinstance(value, bool | int | float | dict | None) else without_password(str(value))
 
 

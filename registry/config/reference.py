@@ -9,13 +9,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pydantic import ByteSize
 from pydantic_core import PydanticUndefined
 
 from registry.config.schema import Key, keys, literals, shape
 from registry.config.settings import Settings
 from registry.config.values import Section, go_duration
 
-_TYPES = {bool: "`true` or `false`", int: "number", str: "text", Path: "path", timedelta: "time", Section: "section"}
+_TYPES = {
+    bool: "`true` or `false`",
+    ByteSize: "size",
+    int: "number",
+    str: "text",
+    Path: "path",
+    timedelta: "time",
+    Section: "section",
+}
 
 
 def tables() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the keys' values are made of: sections, durations, secrets, and keys that are known and not served."""
+"""What the keys' values are made of: sections, durations, sizes, secrets, and keys that are known and not served."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic import BaseModel, BeforeValidator, ByteSize, Field, PlainSerializer, SecretStr
 
 from ocispec.errors import LayerhouseError
 
@@ -16,6 +17,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|h|m|s)", re.ASCI
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _UNIT_EXPECTED = "expected a time with its unit, like 30s or 1h30m"
 _LEAST_NANOSECONDS = 1_000_000
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,9})?) ?([kmgtp]?i?b|[kmgtp]|)", re.ASCII | re.IGNORECASE)
+_POWERS = {letter: power for power, letter in enumerate("kmgtp", 1)}
+_MOST_BYTES = 1 << 62
 
 
 class ConfigError(LayerhouseError):
@@ -79,6 +83,32 @@ def go_duration(duration: timedelta) -> str:
     return "".join(parts)
 
 
+def _size(value: Any) -> Any:
+    """Reads a size: `100GB` is a hundred thousand million bytes, `10GiB` ten times 1024³, a number alone is bytes."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    number, unit = found.groups() if found else ("", "ib")
+    if unit.lower() == "ib":
+        raise ValueError(f"expected a size like 100GB, 10GiB or a number of bytes, got {value!r:.80}")
+    base = 1024 if "i" in unit.lower() else 1000
+    size = int(Decimal(number) * base ** _POWERS.get(unit[:1].lower(), 0))
+    if size > _MOST_BYTES:
+        raise ValueError(f"expected a size that a disk can have, got {value!r:.80}")
+    if not size:
+        raise ValueError(f"expected a size of at least one byte, got {value!r:.80}")
+    return size
+
+
+def written_size(size: int) -> str:
+    """Writes a size as `_size` reads it, exactly: `100GB`, `10GiB`, or a number of bytes."""
+    for power, letter in sorted(((power, letter) for letter, power in _POWERS.items()), reverse=True):
+        for base, unit in ((1000, f"{letter.upper()}B"), (1024, f"{letter.upper()}iB")):
+            if size and size % base**power == 0:
+                return f"{size // base**power}{unit}"
+    return str(size)
+
+
 def lower(value: Any) -> Any:
     """Reads a word in any case."""
     return value.lower() if isinstance(value, str) else value
@@ -86,5 +116,7 @@ def lower(value: Any) -> Any:
 
 Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
 Interval = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
+# In bytes.
+Size = Annotated[ByteSize, Field(gt=0), BeforeValidator(_size)]
 # It travels to the workers as JSON; nowhere else is it written out.
 Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")]
