@@ -20,7 +20,7 @@ from ocispec.errors import DigestMismatch, LayerhouseError, StorageError, Storag
 from ocispec.reference import RepositoryName
 from registry.mirror.upstream import Upstream, answered
 from storage import paths
-from storage.engine import PIECE
+from storage.engine import INLINE, PIECE
 from storage.partials import Partial, Partials
 from storage.threads import finish
 
@@ -70,8 +70,11 @@ class Fetch:
         while not self._whole:
             await self.reach(self.size)
 
-    async def opened(self) -> Arriving | None:
-        """Opens the blob for reading along, once its first bytes are here; None where it is whole by then."""
+    async def content(self) -> Arriving | None:
+        """Opens the blob for reading along, once its first bytes are here; None where it is whole in the repository."""
+        if self.size <= INLINE:
+            await self.whole()
+            return None
         await self.reach(0)
         return None if self._whole or self._partial is None else Arriving(self, self._partial.reader())
 
@@ -162,8 +165,14 @@ class Fetches:
             finally:
                 self._tasks = None
 
-    def of(self, name: RepositoryName, digest: Digest, size: int) -> Fetch:
+    def of(self, name: RepositoryName, digest: Digest, size: int, there: RepositoryName | None = None) -> Fetch:
         """Returns the fetch of a blob of `size` bytes, which begins now unless it is on its way.
+
+        Args:
+            name: the repository here. Who asks has made sure that upstream's has the blob.
+            digest: the blob.
+            size: its length in bytes.
+            there: what upstream calls the repository, if otherwise.
 
         Raises:
             Unavailable: too many are on their way.
@@ -175,7 +184,7 @@ class Fetches:
             if len(self._running) >= MOST:
                 raise Unavailable(f"{MOST} blobs are on their way already", headers={"Retry-After": "1"})
             fetch = self._running[digest] = Fetch(size)
-            self._tasks.create_task(self._fetched(fetch, self._upstream.remote(name), digest))
+            self._tasks.create_task(self._fetched(fetch, self._upstream.remote(there or name), digest))
         fetch.askers.add(name)
         return fetch
 
