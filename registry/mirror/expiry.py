@@ -66,11 +66,6 @@ async def expire(engine: Engine, before: float, reachable: Reachable) -> int:
     return len(expired)
 
 
-async def note(engine: Engine, folder: str) -> None:
-    """Notes that what this folder's link names was fetched, now: what was pushed never expires."""
-    await engine.write(f"{folder}/{_FETCHED}", b"", durable=False)
-
-
 async def _old(engine: Engine, name: RepositoryName, before: float) -> tuple[set[Digest], set[Digest]]:
     """Manifests and blobs of a repository that were fetched before."""
     manifests, blobs = _rooms(name)

@@ -11,10 +11,12 @@ from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from registry.config.proxy import Proxy
 from registry.leadership import lead
-from registry.mirror.expiry import expire_for_ever, note
+from registry.mirror.expiry import expire_for_ever
 from registry.mirror.fetching import Fetches
+from registry.mirror.marks import Kind
 from registry.mirror.repository import MirroredBlobs, MirroredManifests, MirroredReferrers, MirroredTags, Sizes
 from registry.mirror.upstream import Upstream
+from registry.mirror.usage import Usage
 from storage import paths
 from storage.blobs import HostedBlobs
 from storage.engine import Engine
@@ -35,10 +37,12 @@ class Mirror:
 
     def __init__(self, settings: Proxy, engine: Engine, root: Path) -> None:
         async def link(name: RepositoryName, digest: Digest) -> None:
-            await HostedBlobs(engine, name).link(digest)
-            await note(engine, paths.layer(name, digest))
+            size = (await engine.stat(paths.blob_data(digest))).size
+            async with self._usage.fetched(name, digest, size, Kind.BLOB):
+                await HostedBlobs(engine, name).link(digest)
 
         self._engine = engine
+        self._usage = Usage(engine)
         self._ttl = settings.ttl.total_seconds()
         self._lock = root / ".layerhouse" / "expiry.lock"
         self._upstream = Upstream(settings)
@@ -48,15 +52,11 @@ class Mirror:
 
     def dressed(self, hosted: Repository) -> Repository:
         """Returns a repository that has what upstream has."""
-
-        async def fetched(digest: Digest) -> None:
-            await note(self._engine, paths.revision(hosted.name, digest))
-
-        upstream, here = self._upstream, hosted
+        upstream, here, usage = self._upstream, hosted, self._usage
         return replace(
             hosted,
-            blobs=MirroredBlobs(here.name, here.blobs, upstream, self._fetches, self._sizes),
-            manifests=MirroredManifests(here.name, here.manifests, upstream, self._sizes, fetched),
+            blobs=MirroredBlobs(here.name, here.blobs, upstream, self._fetches, self._sizes, usage=usage),
+            manifests=MirroredManifests(here.name, here.manifests, upstream, self._sizes, usage),
             tags=MirroredTags(here.name, here.tags, upstream),
             referrers=MirroredReferrers(here.name, here.referrers, upstream),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ocispec.descriptor import Descriptor
@@ -14,7 +14,9 @@ from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestU
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from registry.mirror.fetching import Fetch, Fetches
+from registry.mirror.marks import Kind
 from registry.mirror.upstream import Refused, Upstream, answered
+from registry.mirror.usage import Usage
 from storage.engine import INLINE, Content
 from storage.repository import Blobs, Manifests, Page, Referrers, StoredManifest, TagLink, Tags
 
@@ -41,12 +43,15 @@ class Sizes:
 class MirroredBlobs:
     """Implements `storage.repository.Blobs`."""
 
-    def __init__(self, name: RepositoryName, here: Blobs, upstream: Upstream, fetches: Fetches, sizes: Sizes) -> None:
+    def __init__(
+        self, name: RepositoryName, here: Blobs, upstream: Upstream, fetches: Fetches, sizes: Sizes, *, usage: Usage
+    ) -> None:
         self._name = name
         self._here = here
         self._upstream = upstream
         self._fetches = fetches
         self._sizes = sizes
+        self._usage = usage
 
     async def size(self, digest: Digest) -> int:
         with suppress(BlobUnknown):
@@ -55,7 +60,9 @@ class MirroredBlobs:
 
     async def open(self, digest: Digest) -> Content:
         with suppress(BlobUnknown):
-            return await self._here.open(digest)
+            found = await self._here.open(digest)
+            self._usage.used(self._name, digest)
+            return found
         fetch = self._fetches.of(self._name, digest, await self._size_there(digest))
         arriving = await self._along(fetch)
         return arriving or await self._here.open(digest)
@@ -95,13 +102,13 @@ class MirroredManifests:
         here: Manifests,
         upstream: Upstream,
         sizes: Sizes,
-        fetched: Callable[[Digest], Awaitable[None]],
+        usage: Usage,
     ) -> None:
         self._name = name
         self._here = here
         self._upstream = upstream
         self._sizes = sizes
-        self._fetched = fetched
+        self._usage = usage
 
     async def get(self, reference: Tag | Digest) -> StoredManifest:
         found = await self._at_hand(reference)
@@ -129,6 +136,7 @@ class MirroredManifests:
             found = await self._here.get(reference)
         except ManifestUnknown:
             return None
+        self._usage.used(self._name, found.digest)
         with suppress(ManifestInvalid):
             self._sizes.learn(await asyncio.to_thread(Manifest.parse, found.raw, found.media_type))
         return found
@@ -142,8 +150,8 @@ class MirroredManifests:
         digest, manifest = await remote.manifest(reference)
         self._sizes.learn(manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()
-        stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
-        await self._fetched(digest)
+        async with self._usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
+            stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
         return stored
 
 
