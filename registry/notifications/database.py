@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ocispec.errors import StorageError
+from registry.sqlitefiles import OpenFile
 
-_VERSION = 1
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS endpoints (
     name TEXT PRIMARY KEY,
     pending INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
@@ -33,7 +31,6 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_of_endpoint ON events (endpoint, number);
 """
-_BUSY_SECONDS = 2.0
 # What an event may take of the disk, on the average: references of a large manifest have megabytes.
 _AVERAGE = 4096
 _FREE_PAGES = 1024
@@ -92,7 +89,7 @@ class Figures:
     statuses: tuple[tuple[int, int], ...] = ()
 
 
-class Database:
+class Database(OpenFile):
     """An open queue; every method raises sqlite3.Error.
 
     Args:
@@ -100,41 +97,16 @@ class Database:
         limit: how many events an endpoint may have waiting; they have 4 KiB each, on the average.
     """
 
+    version = 1
+    tables = _TABLES
+
     def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(path)
         self._limit = limit
-        self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare()
-            status = path.stat()
-        except (sqlite3.Error, OSError):
-            self._db.close()
-            raise
-        self._path, self._file = path, (status.st_dev, status.st_ino)
 
-    def _prepare(self) -> None:
-        version = self._one("PRAGMA user_version")
-        if version > _VERSION:
-            raise sqlite3.DatabaseError(f"written by a newer version: {version}, expected {_VERSION}")
-        if version < _VERSION:
-            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            with self._writing():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                # No number comes twice, not even in the file that follows a damaged one: `took` may come late.
-                self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (time.time_ns() // 1000,))
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
-
-    def is_current(self) -> bool:
-        """Whether the file still lies at its path: another process may have set it aside."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._file
-
-    def close(self) -> None:
-        self._db.close()
+    def _begin(self) -> None:
+        # No number comes twice, not even in the file that follows a damaged one: `took` may come late.
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (time.time_ns() // 1000,))
 
     def add(self, entries: Sequence[Entry], *, durable: bool) -> dict[str, int]:
         """Queues events, in this order, and drops the oldest where too many wait; returns how many of which endpoint.
@@ -242,19 +214,6 @@ class Database:
             "INSERT INTO statuses VALUES (?, ?, 1) ON CONFLICT (endpoint, status) DO UPDATE SET count=count+1",
             (endpoint, status),
         )
-
-    def _one(self, query: str) -> Any:
-        return self._db.execute(query).fetchone()[0]
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
 
 
 def look(file: Path) -> list[Figures]:

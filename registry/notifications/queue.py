@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
-import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 from ocispec.errors import StorageError
 from registry.notifications.database import Database, Entry, Figures, Head
-from storage.threads import ended
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from registry.sqlitefiles import SharedFile
 
 _log = logging.getLogger("registry")
 # Pulls of this time share a transaction, and `kill -9` may take their events.
@@ -28,7 +19,6 @@ _GATHER_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
 # A full queue drops with every event: one line tells of all in this time.
 _QUIET_SECONDS = 60.0
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Gathered:
@@ -71,8 +61,7 @@ class Queue:
     def __init__(self, file: Path, limit: int) -> None:
         self.file = file
         self._limit = limit
-        self._database: Database | None = None
-        self._thread = ThreadPoolExecutor(1, "notifications")
+        self._shared = SharedFile(file, lambda path: Database(path, limit), "the events in it are not sent")
         self._gathered, self._is_urgent = Gathered(), False
         self._writing = asyncio.Lock()
         self._came = asyncio.Event()
@@ -113,27 +102,27 @@ class Queue:
         await self._flush()
         if len(self._gathered):
             _log.error("%d events could not be queued, and are lost", len(self._gathered))
-        await self._in_thread(self._close)
+        await self._shared.close()
 
     async def head(self, endpoint: str) -> Head | None:
         """The oldest event of an endpoint; raises StorageError."""
-        return await self._do(Database.head, endpoint)
+        return await self._shared.do(Database.head, endpoint)
 
     async def took(self, endpoint: str, number: int, status: int) -> Head | None:
         """Removes an event that the endpoint took, and returns the next one; raises StorageError."""
-        return await self._do(Database.took, endpoint, number, status)
+        return await self._shared.do(Database.took, endpoint, number, status)
 
     async def refused(self, endpoint: str, status: int | None, error: str) -> None:
         """Notes that an endpoint did not take an event; raises StorageError."""
-        await self._do(Database.refused, endpoint, status, error)
+        await self._shared.do(Database.refused, endpoint, status, error)
 
     async def keep(self, endpoints: Sequence[str]) -> dict[str, int]:
         """Forgets all other endpoints; returns how many events each had waiting. Raises StorageError."""
-        return await self._do(Database.keep, endpoints)
+        return await self._shared.do(Database.keep, endpoints)
 
     async def figures(self) -> list[Figures]:
         """How each endpoint fares that ever had an event; raises StorageError."""
-        return await self._do(Database.figures)
+        return await self._shared.do(Database.figures)
 
     async def _flush(self) -> None:
         # Who waits here finds that the one before has written for both.
@@ -144,7 +133,7 @@ class Queue:
             self._is_urgent = False
             written = False
             try:
-                dropped = await self._do(_add, entries, urgent)
+                dropped = await self._shared.do(_add, entries, urgent)
                 written = True
             except StorageError as error:
                 self._complain(error)
@@ -182,90 +171,6 @@ class Queue:
         self._dropped.clear()
         self._quiet_until = time.monotonic() + _QUIET_SECONDS
 
-    async def _do(self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._in_thread(lambda: self._use(lambda database: work(database, *args, **kwargs)))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Runs `work` in the queue's thread; when cancelled, the cancellation goes on once `work` has ended."""
-        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await ended(running)
-            running.cancelled() or running.exception()
-            raise
-
-    # What follows runs in the thread.
-
-    def _use(self, work: Callable[[Database], T]) -> T:
-        try:
-            try:
-                return work(self._open())
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                with self._guarded():
-                    # Unless another process did, and the file is a new one.
-                    if self._database and self._database.is_current():
-                        self._set_aside(error)
-                return work(self._open())
-        except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"{self.file}: {_cause(error)}") from error
-
-    def _open(self) -> Database:
-        if self._database and self._database.is_current():
-            return self._database
-        self._close()
-        with self._guarded():
-            try:
-                self._database = self._made()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                self._set_aside(error)
-                self._database = self._made()
-        return self._database
-
-    def _made(self) -> Database:
-        # It tells who was here: nobody else's to read.
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return Database(self.file, self._limit)
-
-    def _close(self) -> None:
-        if self._database:
-            self._database.close()
-        self._database = None
-
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        # Another process may still have it open: SQLite does not touch a successor's log when it closes a moved file.
-        self._close()
-        aside = f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.file.with_name(self.file.name + suffix).rename(self.file.with_name(aside + suffix))
-        message = "%s cannot be used (%s): it was set aside as %s, and the events in it are not sent"
-        _log.error(message, self.file, _cause(error), aside)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """One process opens the file, or sets it aside, at a time."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        guard = os.open(self.file.with_suffix(".guard"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(guard)
-
 
 def _add(database: Database, entries: Sequence[Entry], durable: bool) -> dict[str, int]:
     return database.add(entries, durable=durable)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    # What a newer version wrote has no code of SQLite's: it is set aside like what is damaged.
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_NOTADB) & 0xFF in _DAMAGED
-
-
-def _cause(error: sqlite3.Error | OSError) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)

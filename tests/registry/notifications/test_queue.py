@@ -174,11 +174,11 @@ async def test_what_could_not_be_queued_by_the_end_is_told(file: Path, caplog: p
 async def test_a_file_that_another_program_holds_fails_nobody(
     queue: Queue, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.notifications.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("registry.sqlitefiles.BUSY_SECONDS", 0.05)
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.02)
     await put(queue, "1")
     holder = sqlite3.connect(file, isolation_level=None)
-    queue._database and queue._database._db.execute("PRAGMA busy_timeout=50")
+    await queue._shared.do(lambda database: database._db.execute("PRAGMA busy_timeout=50"))
     holder.execute("BEGIN IMMEDIATE")
     await put(queue, "2")
     bell = queue.bell()
@@ -212,7 +212,7 @@ async def test_a_file_that_is_damaged_while_it_is_open_is_set_aside_by_one_and_l
     for each in queues:
         await put(each, *map(str, range(20)))
     for each in queues:
-        await each._in_thread(each._close)
+        await each._shared.close()
     for each in queues:
         await each.head("a")
     with file.open("r+b") as damaged:
@@ -240,7 +240,7 @@ async def test_a_file_that_was_taken_away_is_made_anew(queue: Queue, file: Path)
 
 async def test_a_file_of_a_newer_version_is_set_aside_for_it(queue: Queue, file: Path) -> None:
     await put(queue, "1")
-    await queue._in_thread(queue._close)
+    await queue._shared.close()
     with sqlite3.connect(file) as connection:
         connection.execute("PRAGMA user_version=2")
     connection.close()
