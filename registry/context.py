@@ -59,6 +59,11 @@ def address(scope: Scope) -> str:
     return f"{host}:{port}" if port else str(host)
 
 
+def host(scope: Scope) -> str:
+    """The address alone; empty for who comes by a UNIX socket."""
+    return str((scope.get("client") or ("",))[0])
+
+
 def taken_off(scope: Scope) -> str:
     """The path that a trusted proxy took off before it asked, like `/registry`; empty for none."""
     return str(scope.get(_TAKEN_OFF, ""))

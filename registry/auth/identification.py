@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from secrets import token_bytes
 
 from ocispec.errors import RequestInvalid, Unauthorized
 from ocispec.headers import Scope
 from registry import context
-from registry.auth.authenticator import ANONYMOUS, Authenticator, Bearer, Credentials, Identity, parse_credentials
+from registry.auth.attempts import Attempts
+from registry.auth.authenticator import (
+    ANONYMOUS,
+    Authenticator,
+    Basic,
+    Bearer,
+    Credentials,
+    Identity,
+    parse_credentials,
+)
 
 _REMEMBERED = 4096
 
@@ -25,6 +35,7 @@ class Identification:
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self._authenticators = tuple(authenticators)
+        self._attempts = Attempts()
         self._key = token_bytes()
         self._known: dict[bytes, Identity] = {}
 
@@ -38,6 +49,7 @@ class Identification:
         Raises:
             Unauthorized: what it tells is wrong; `headers` has the challenge.
             RequestInvalid: it tells several things at once.
+            TooManyRequests: too many logins have failed.
         """
         headers = [value for name, value in scope["headers"] if name == b"authorization"]
         if not headers:
@@ -47,12 +59,16 @@ class Identification:
         # Not the header itself: whoever read this process's memory would find everybody's password.
         key = blake2b(headers[0], key=self._key).digest()
         known = self._known.get(key)
-        if known is not None and known.holds is not None and known.holds():
+        if known is not None and known.holds is not None and self._is_calm(headers[0], scope) and known.holds():
             return known
         identity = await self._told(headers[0], scope, wanted)
         if identity.holds is not None:
             self._remember(key, identity)
         return identity
+
+    def _is_calm(self, header: bytes, scope: context.Scope) -> bool:
+        """Whether what is remembered of a header may be used: nobody guesses tokens."""
+        return self._attempts.is_calm(context.host(scope)) or header[:6].lower() == b"bearer"
 
     def _remember(self, key: bytes, identity: Identity) -> None:
         self._known.pop(key, None)
@@ -76,7 +92,17 @@ class Identification:
         raise Unauthorized("user name or password is wrong", headers=self.challenge(scope, wanted()))
 
     async def by(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:
-        """Says whose credentials these are; None where they are nobody's. Whoever gives none is anonymous at worst."""
+        """Says whose credentials these are; None where they are nobody's. Whoever gives none is anonymous at worst.
+
+        Raises:
+            TooManyRequests: too many logins with a password have failed.
+        """
+        if isinstance(credentials, Basic):
+            address = context.host(scope)
+            return await self._attempts.checked(credentials.user, address, partial(self._first, credentials, scope))
+        return await self._first(credentials, scope)
+
+    async def _first(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:
         for each in self._authenticators:
             if (found := await each.identify(credentials, scope)) is not None:
                 return found

@@ -91,12 +91,11 @@ def flat(router: Any) -> Iterator[APIRoute]:
             yield from flat(inner)
 
 
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    file = htpasswd(
-        tmp_path_factory.mktemp("matrix") / "htpasswd", stranger="1", reader="2", writer="3", deleter="4", admin="5"
-    )
-    return composition.guarded(reaching("let in"), lambda: reaching("hide"), settings(Path(file), RULES))
+@pytest.fixture
+def gate(tmp_path: Path) -> Any:
+    """A gate of its own for each route: many logins that fail are slowed."""
+    file = htpasswd(tmp_path / "htpasswd", stranger="1", reader="2", writer="3", deleter="4", admin="5")
+    return composition.guarded(reaching("let in"), lambda: reaching("hide"), settings(file, RULES))
 
 
 def reaching(outcome: str) -> Any:
