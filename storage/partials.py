@@ -1,10 +1,11 @@
 """Blobs that arrive in parts, in any order, and go on where they ended.
 
 <root>/.partial/<algorithm>/<hex>/data    the bytes, each at its place; locked (flock) by the one who fetches them
-<root>/.partial/<algorithm>/<hex>/parts   a line `offset length` for each part that came whole
+<root>/.partial/<algorithm>/<hex>/parts   a line `offset length` for each part that came whole; `clear` takes all back
 
 The record is written after the part, so that after `kill -9` it names nothing that is not there. After a power loss it
-may: the digest of the whole decides, and a blob that fails it is fetched again from its first byte.
+may: the digest of the whole decides, and a blob that fails it is fetched again from its first byte. Others may read
+along meanwhile, by the record (`storage.following`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ocispec.digest import Digest, Verifier
 from ocispec.errors import ContentTruncated, DigestMismatch
 from storage import durable
 from storage.extents import Extents
+from storage.following import CLEAR, Followed, Following, Version, line, lines
 from storage.ingest import storage_errors
 from storage.threads import acquire, finish
 
@@ -43,16 +45,19 @@ class Partial:
 
     Attributes:
         size: of the whole, in bytes.
+        every: how many bytes of a part come between two lines of the record.
         came: how many bytes of it are here.
         noticed: is called, in a worker thread, each time that bytes came or went.
     """
 
     def __init__(self, folder: Path, digest: Digest, size: int, fd: int, recorded: int) -> None:
         self.size = size
+        self.every = RECORD_EVERY
         self._folder = folder
         self._digest = digest
         self._fd = fd
         self._recorded = recorded
+        self._clears = 0
         self._extents = Extents()
         self._changing = threading.Lock()
         self._hashing = threading.Lock()
@@ -60,6 +65,12 @@ class Partial:
         self.noticed: Callable[[], None] = _nobody
         with storage_errors(folder):
             self._restore()
+            self._inode = os.fstat(self._recorded).st_ino
+
+    @property
+    def version(self) -> Version:
+        """Which bytes these are, now: those that were read before are good if it is still the same."""
+        return self._inode, self._clears
 
     @property
     def came(self) -> int:
@@ -106,14 +117,17 @@ class Partial:
         """Enters a part that came whole, in a worker thread."""
         if length:
             with storage_errors(self._folder):
-                os.write(self._recorded, _line(offset, length))
+                os.write(self._recorded, line(offset, length))
 
     def clear(self) -> None:
         """Forgets all that came, in a worker thread, while no part is on its way."""
+        with self._changing:
+            self._clears += 1
+            self._extents, self._verifier = Extents(), Verifier(self._digest)
         with storage_errors(self._folder):
-            os.ftruncate(self._recorded, 0)
+            # Told before it happens: who reads along looks whether it was told after he has read.
+            os.write(self._recorded, CLEAR)
             os.ftruncate(self._fd, 0)
-        self._extents, self._verifier = Extents(), Verifier(self._digest)
 
     def verify(self) -> None:
         """Hashes what is not hashed yet, in a worker thread; raises ContentTruncated, DigestMismatch."""
@@ -136,7 +150,7 @@ class Partial:
     def discard(self) -> None:
         """Removes what came; in a worker thread."""
         with storage_errors(self._folder):
-            for name in ("parts", "data"):
+            for name in ("parts.new", "parts", "data"):
                 (self._folder / name).unlink(missing_ok=True)
             self._leave()
 
@@ -174,14 +188,18 @@ class Partial:
         written = min(os.fstat(self._fd).st_size, self.size)
         os.ftruncate(self._fd, written)
         text = os.pread(self._recorded, 16 * _PIECE, 0)
-        named = [(at, length) for at, length in _read(text) if at >= 0 and 0 < length <= written - at]
+        named = [(at, length) for at, length in lines(text.rpartition(CLEAR)[2]) if length <= written - at]
         for offset, length in named:
             self._extents.add(offset, offset + length)
-        true = b"".join(_line(*each) for each in named)
+        true = b"".join(line(*each) for each in named)
         if text != true:
             # What is torn would spoil the next line, and what is not there now would seem to be once the file grows.
-            os.ftruncate(self._recorded, 0)
+            # As another file, so that who reads along does not take these lines for more of those.
+            made = _record(self._folder / "parts.new", os.O_TRUNC)
+            os.dup2(made, self._recorded, inheritable=False)
+            os.close(made)
             os.write(self._recorded, true)
+            (self._folder / "parts.new").replace(self._folder / "parts")
 
 
 class Part:
@@ -209,7 +227,7 @@ class Part:
             raise DigestMismatch(f"more than the expected {self.end} of {self._blob.size} bytes came")
         self._blob.write(data, self.at)
         self.at += len(data)
-        if self.at - self._recorded >= RECORD_EVERY:
+        if self.at - self._recorded >= self._blob.every:
             self.close()
 
     def restart(self) -> None:
@@ -227,30 +245,47 @@ class Part:
 
 
 class Partials:
-    """The partial blobs of one image layout."""
+    """The partial blobs of one image layout.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the layout's.
+        every: how many bytes of a part come between two lines of the record; `RECORD_EVERY` unless told.
+    """
+
+    def __init__(self, root: Path, every: int | None = None) -> None:
         self._root = root
+        self._every = every
         self._folders = durable.DurableFolders(root)
 
     @asynccontextmanager
-    async def opened(self, digest: Digest, size: int) -> AsyncIterator[Partial]:
+    async def opened(
+        self, digest: Digest, size: int, along: Callable[[Followed], None] | None = None
+    ) -> AsyncIterator[Partial]:
         """Opens a blob's partial, waiting while another task or process holds it.
 
         Whoever waited has to look whether the blob is whole by now. Leaving, by cancellation too, keeps what came.
+
+        Args:
+            digest: the blob.
+            size: its length in bytes.
+            along: is given what the other one brings, again and again, while this one waits; it stays open until the
+                partial is left.
 
         Raises:
             StorageFull, StorageError: it cannot be opened.
         """
         folder = folder_of(self._root, digest)
-        # A file's lock tells nobody when it is free.
-        while (fd := await acquire(_close, _locked, folder, self._folders)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(LOCK_POLL)
-        partial = await acquire(Partial.close, _made, folder, digest, size, fd)
-        try:
+        with contextlib.ExitStack() as closing:
+            following = along and Following(folder, along, closing)
+            # A file's lock tells nobody when it is free.
+            while (fd := await acquire(_close, _locked, folder)) is None:
+                if following:
+                    await following.look()
+                await asyncio.sleep(LOCK_POLL)
+            partial = await acquire(Partial.close, _made, folder, digest, size, fd)
+            closing.callback(partial.close)
+            partial.every = RECORD_EVERY if self._every is None else self._every
             yield partial
-        finally:
-            partial.close()
 
     def held(self, digest: Digest) -> int:
         """Returns how many bytes of the disk a blob's partial takes; call it in a worker thread."""
@@ -275,10 +310,10 @@ def quarantine_of(root: Path, digest: Digest) -> Path:
     return root / QUARANTINE / digest.algorithm / digest.hex
 
 
-def _locked(folder: Path, folders: durable.DurableFolders) -> int | None:
+def _locked(folder: Path) -> int | None:
     """Opens and locks the data; None where another one holds it, or has just moved it away."""
-    with storage_errors(folder), contextlib.suppress(BlockingIOError, FileNotFoundError):
-        folders.ensure(folder)
+    with storage_errors(folder), contextlib.suppress(BlockingIOError, FileNotFoundError, FileExistsError):
+        folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with contextlib.ExitStack() as closing:
             closing.callback(os.close, fd)
@@ -293,22 +328,15 @@ def _made(folder: Path, digest: Digest, size: int, fd: int) -> Partial:
     with contextlib.ExitStack() as closing:
         closing.callback(os.close, fd)
         with storage_errors(folder):
-            recorded = os.open(folder / "parts", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            recorded = _record(folder / "parts")
         closing.callback(os.close, recorded)
         made = Partial(folder, digest, size, fd, recorded)
         closing.pop_all()
         return made
 
 
-def _line(offset: int, length: int) -> bytes:
-    return b"%d %d\n" % (offset, length)
-
-
-def _read(record: bytes) -> Iterator[tuple[int, int]]:
-    for line in record.splitlines():
-        with contextlib.suppress(ValueError):
-            offset, length = map(int, line.split())
-            yield offset, length
+def _record(path: Path, flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags, 0o644)
 
 
 def _nobody() -> None:

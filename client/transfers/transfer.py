@@ -7,10 +7,10 @@ the host cannot do it, and the blob is fetched in one stream. What breaks goes o
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from client.registries.remote import Body
 from client.registries.retrying import Patience
@@ -44,6 +44,10 @@ class Source(Protocol):
         """See `client.registries.remote.Remote.part`."""
 
 
+Pick: TypeAlias = Callable[[Sequence[tuple[int, int]]], int]
+"""Given offset and length of the parts that nobody fetches yet, in their order: the index of the next one."""
+
+
 class NoRangesError(Exception):
     """The host answered a range with something else."""
 
@@ -64,10 +68,19 @@ class Transfer:
         slots: bound what runs at once.
         patience: how often a part is tried without progress.
         mirrors: whether mirrors are asked.
+        pick: which part comes next; the first one unless told.
     """
 
     def __init__(
-        self, source: Source, digest: Digest, partial: Partial, slots: Slots, patience: Patience, *, mirrors: bool
+        self,
+        source: Source,
+        digest: Digest,
+        partial: Partial,
+        slots: Slots,
+        patience: Patience,
+        *,
+        mirrors: bool,
+        pick: Pick = lambda _todo: 0,
     ) -> None:
         self._source = source
         self._digest = digest
@@ -75,7 +88,8 @@ class Transfer:
         self._slots = slots
         self._patience = patience
         self._mirrors = mirrors
-        self._todo: deque[tuple[int, int]] = deque()
+        self._pick = pick
+        self._todo: list[tuple[int, int]] = []
         self._answered = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,7 +105,7 @@ class Transfer:
         with self._slots.shared() as places:
             self._todo.extend(self._partial.missing(part_size(size, places)))
             try:
-                if list(self._todo) == [(0, size)]:
+                if self._todo == [(0, size)]:
                     await self._stream()
                 else:
                     workers = min(self._slots.per_host, len(self._todo))
@@ -105,7 +119,7 @@ class Transfer:
         if not leads:
             await self._answered.wait()
         while self._todo:
-            offset, length = self._todo.popleft()
+            offset, length = self._todo.pop(self._pick(self._todo))
             await self._fetch(_Span(self._partial.part(offset, offset + length)))
 
     async def _stream(self) -> None:

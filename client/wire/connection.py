@@ -19,6 +19,10 @@ from client.wire.network import Backend, Stream
 from storage.threads import ended
 
 BUFFER = 1024 * 1024
+# What is read along must not wait for a whole buffer: the first bytes are given at once, then twice as many each time,
+# and all that came within so many seconds.
+_FIRST = 16 * 1024
+_AT_LEAST_EVERY = 0.1
 KEEPALIVE = 30.0
 # A host that sends less than this, in bytes a second, for so many seconds counts as one that sends nothing.
 SLOWEST = 1024
@@ -149,18 +153,19 @@ class Body:
 
     def _drain(self, sink: Sink, silence: float) -> None:
         left = self.size or 0
-        buffer = memoryview(bytearray(min(BUFFER, left)))
+        buffer, wanted, pace = memoryview(bytearray(min(BUFFER, left))), _FIRST, _Pace()
         while left:
-            filled, broken = self._fill(buffer[: min(len(buffer), left)], silence)
+            filled, broken = self._fill(buffer[: min(wanted, left)], silence, pace)
             if filled:
                 sink(buffer[:filled])
             left -= filled
             if broken:
                 raise broken
+            wanted = min(2 * wanted, len(buffer))
         self._whole = True
 
-    def _fill(self, view: memoryview, silence: float) -> tuple[int, Exception | None]:
-        """Returns how many bytes came, and why no more did."""
+    def _fill(self, view: memoryview, silence: float, pace: _Pace) -> tuple[int, Exception | None]:
+        """Returns how many bytes came, and why no more will."""
         filled, began = 0, time.monotonic()
         while filled < len(view):
             try:
@@ -170,9 +175,11 @@ class Body:
             if count == 0:
                 return filled, httpcore.ReadError("the connection was closed")
             filled += count
-            waited = time.monotonic() - began
-            if waited > PATIENCE and filled < SLOWEST * waited:
-                return filled, httpcore.ReadTimeout(f"only {filled} bytes came in {waited:.0f} s")
+            now = time.monotonic()
+            if pace.is_too_slow(count, now):
+                return filled, httpcore.ReadTimeout(f"only {pace.came} bytes came in {PATIENCE:.0f} s")
+            if now - began > _AT_LEAST_EVERY:
+                break
         return filled, None
 
     def _stays_open(self) -> bool:
@@ -185,3 +192,22 @@ class Body:
         length = self._headers.get(b"content-length", b"")
         plain = self._stream.at_body and b"transfer-encoding" not in self._headers
         return int(length) if plain and self._response.status in (200, 206) and length.isdigit() else None
+
+
+class _Pace:
+    """How much comes in every stretch of `PATIENCE` seconds."""
+
+    def __init__(self) -> None:
+        self.came = 0
+        self._began = time.monotonic()
+
+    def is_too_slow(self, count: int, now: float) -> bool:
+        """Whether, with these bytes, a whole stretch brought less than `SLOWEST` bytes a second."""
+        self.came += count
+        waited = now - self._began
+        if waited <= PATIENCE:
+            return False
+        if self.came < SLOWEST * waited:
+            return True
+        self.came, self._began = 0, now
+        return False

@@ -327,7 +327,7 @@ async def test_who_waits_while_bytes_go_to_quarantine_keeps_its_own_files(store:
 
         def move(*arguments: object) -> None:
             moved(*arguments)
-            made.append(partials._locked(folder, partials.durable.DurableFolders(root)))
+            made.append(partials._locked(folder))
             record(root).write_text("theirs")
 
         with pytest.MonkeyPatch.context() as patch:

@@ -271,7 +271,7 @@ def recorded(cache: Cache) -> list[tuple[str, int, int]]:
     return [
         (f"{record.parents[1].name}:{record.parent.name}", int(offset), int(offset) + int(length))
         for record in cache.root.glob(".partial/*/*/parts")
-        for offset, length in map(str.split, record.read_text().splitlines())
+        for offset, length in map(str.split, record.read_text().rpartition("clear\n")[2].splitlines())
     ]
 
 
