@@ -13,29 +13,34 @@ from ocispec.digest import Digest
 from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestUnknown, RegistryError
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
-from registry.mirror.fetching import Fetch, Fetches
+from registry.mirror.fetching import Fetches
 from registry.mirror.marks import Kind
 from registry.mirror.upstream import Refused, Upstream, answered
 from registry.mirror.usage import Usage
-from storage.engine import INLINE, Content
+from storage.engine import Content
 from storage.repository import Blobs, Manifests, Page, Referrers, StoredManifest, TagLink, Tags
 
 _log = logging.getLogger("registry")
 
 
 class Sizes:
-    """How long blobs are, as the manifests that name them say, the last `limit` of them."""
+    """How long blobs are, as the manifests that name them say, the last `limit` of them.
+
+    Each repository's for itself: what another one has may be none of this one's readers' business.
+    """
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
-        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._sizes: OrderedDict[tuple[RepositoryName, Digest], int] = OrderedDict()
 
-    def get(self, digest: Digest) -> int | None:
-        return self._sizes.get(digest)
+    def get(self, name: RepositoryName, digest: Digest) -> int | None:
+        return self._sizes.get((name, digest))
 
-    def learn(self, manifest: Manifest) -> None:
+    def learn(self, name: RepositoryName, digest: Digest, manifest: Manifest) -> None:
+        """Learns from a manifest, and that it was learnt from: its own size."""
+        self._sizes[name, digest] = len(manifest.raw)
         for each in manifest.blobs:
-            self._sizes[each.digest] = each.size
+            self._sizes[name, each.digest] = each.size
         while len(self._sizes) > self._limit:
             self._sizes.popitem(last=False)
 
@@ -64,8 +69,7 @@ class MirroredBlobs:
             self._usage.used(self._name, digest)
             return found
         fetch = self._fetches.of(self._name, digest, await self._size_there(digest))
-        arriving = await self._along(fetch)
-        return arriving or await self._here.open(digest)
+        return await fetch.content() or await self._here.open(digest)
 
     async def mount(
         self, digest: Digest, source: RepositoryName | None, readable: Callable[[RepositoryName], bool]
@@ -75,14 +79,8 @@ class MirroredBlobs:
     async def delete(self, digest: Digest) -> None:
         await self._here.delete(digest)
 
-    async def _along(self, fetch: Fetch) -> Content | None:
-        if fetch.size > INLINE and (arriving := await fetch.opened()):
-            return arriving
-        await fetch.whole()
-        return None
-
     async def _size_there(self, digest: Digest) -> int:
-        known = self._sizes.get(digest)
+        known = self._sizes.get(self._name, digest)
         if known is not None:
             return known
         with answered():
@@ -137,8 +135,10 @@ class MirroredManifests:
         except ManifestUnknown:
             return None
         self._usage.used(self._name, found.digest)
-        with suppress(ManifestInvalid):
-            self._sizes.learn(await asyncio.to_thread(Manifest.parse, found.raw, found.media_type))
+        if self._sizes.get(self._name, found.digest) is None:
+            with suppress(ManifestInvalid):
+                manifest = await asyncio.to_thread(Manifest.parse, found.raw, found.media_type)
+                self._sizes.learn(self._name, found.digest, manifest)
         return found
 
     async def _current(self, reference: Tag | Digest, found: StoredManifest | None) -> StoredManifest:
@@ -148,7 +148,7 @@ class MirroredManifests:
             if found and stated == found.digest:
                 return found
         digest, manifest = await remote.manifest(reference)
-        self._sizes.learn(manifest)
+        self._sizes.learn(self._name, digest, manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()
         async with self._usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
             stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
