@@ -1,16 +1,16 @@
-"""One fetch, many readers: a blob comes from upstream once, and whoever asks meanwhile reads along.
+"""Blobs on their way from upstream: each comes once, whoever asks meanwhile, in whichever process.
 
-A fetch belongs to nobody's request: a reader that leaves does not stop it. What is read before the digest is known is
-all but the last byte; that follows once the whole is verified, so no client can take a wrong blob for a whole one.
+A fetch belongs to nobody's request: a reader that leaves does not stop it. What came outlives the process, also by
+`kill -9`; whoever asks next goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
 from client.registries.remote import Remote
@@ -18,122 +18,24 @@ from client.transfers.transfer import Transfer
 from ocispec.digest import Digest
 from ocispec.errors import DigestMismatch, LayerhouseError, StorageError, StorageFull, Unavailable, UnknownError
 from ocispec.reference import RepositoryName
+from registry.mirror.reading import Fetch
+from registry.mirror.straight import READERS, Straight
 from registry.mirror.upstream import Upstream, answered
-from storage import paths
-from storage.engine import INLINE, PIECE
+from storage import leftovers, paths
 from storage.partials import Partial, Partials
 from storage.threads import finish
 
 _log = logging.getLogger("registry")
 # Blobs that may be on their way at once; more than that is answered 503 until some have come.
 MOST = 256
+# What nobody asked for again in a day is given up; it is looked for every hour.
+_GIVEN_UP, _SWEEP_EVERY = 24 * 3600.0, 3600.0
 
 
-class Fetch:
-    """One blob on its way.
-
-    Attributes:
-        size: in bytes.
-        askers: the repositories that hold the blob once it is whole.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.askers: set[RepositoryName] = set()
-        self._loop = asyncio.get_running_loop()
-        self._moved = asyncio.Event()
-        self._partial: Partial | None = None
-        self._whole = False
-        self._failure: LayerhouseError | None = None
-
-    async def reach(self, offset: int) -> int:
-        """Waits until bytes from `offset` on may be read; returns the offset behind them.
-
-        Raises:
-            LayerhouseError: the fetch failed.
-        """
-        while True:
-            if self._failure:
-                # Of its own for each reader: an error gathers the traceback of whom it passes.
-                raise type(self._failure)(
-                    self._failure.message, detail=self._failure.detail, headers=self._failure.headers
-                )
-            if self._whole:
-                return self.size
-            end = min(self._partial.reach(offset), self.size - 1) if self._partial else offset
-            if end > offset:
-                return end
-            await self._moved.wait()
-
-    async def whole(self) -> None:
-        """Waits for the end; raises as `reach`."""
-        while not self._whole:
-            await self.reach(self.size)
-
-    async def content(self) -> Arriving | None:
-        """Opens the blob for reading along, once its first bytes are here; None where it is whole in the repository."""
-        if self.size <= INLINE:
-            await self.whole()
-            return None
-        await self.reach(0)
-        return None if self._whole or self._partial is None else Arriving(self, self._partial.reader())
-
-    @contextmanager
-    def into(self, partial: Partial) -> Iterator[None]:
-        """Reads along from the place where the bytes come to rest, which tells from worker threads how far they are."""
-        self._partial = partial
-        partial.noticed = self._notice
-        try:
-            yield
-        finally:
-            # Who comes now waits for the end; who reads already has a descriptor of his own.
-            self._partial = None
-
-    def end(self, failure: LayerhouseError | None = None) -> None:
-        """Tells all readers that it is whole, or has failed."""
-        self._whole, self._failure = failure is None, failure
-        self._wake()
-
-    def _notice(self) -> None:
-        self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-
-class Arriving:
-    """Implements `storage.engine.Content` for a blob that is still on its way."""
-
-    data = None
-
-    def __init__(self, fetch: Fetch, fd: int) -> None:
-        self._fetch = fetch
-        self._fd: int | None = fd
-
-    @property
-    def size(self) -> int:
-        return self._fetch.size
-
-    def detach(self) -> int | None:
-        """None: what is sent by the kernel has to be there."""
-
-    async def stream(self, offset: int, count: int) -> AsyncGenerator[bytes, None]:
-        end = offset + count
-        while offset < end:
-            here = min(await self._fetch.reach(offset), end, offset + PIECE)
-            if self._fd is None:
-                raise StorageError("read after it was closed")
-            piece = await finish(os.pread, self._fd, here - offset, offset)
-            if not piece:
-                raise StorageError(f"the bytes from {offset} on are gone")
-            offset += len(piece)
-            yield piece
-
-    async def close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            await finish(os.close, fd)
+@asynccontextmanager
+async def _boundless(_name: RepositoryName, _size: int) -> AsyncIterator[None]:
+    """There is room for everything."""
+    yield
 
 
 class Fetches:
@@ -144,16 +46,28 @@ class Fetches:
         root: of the images.
         scratch: where bytes lie until they are verified: on the same file system.
         link: makes a blob part of a repository.
+        room: is entered around each fetch, with the repository and how many bytes it needs.
     """
 
     def __init__(
-        self, upstream: Upstream, root: Path, scratch: Path, link: Callable[[RepositoryName, Digest], Awaitable[None]]
+        self,
+        upstream: Upstream,
+        root: Path,
+        scratch: Path,
+        link: Callable[[RepositoryName, Digest], Awaitable[None]],
+        *,
+        room: Callable[[RepositoryName, int], AbstractAsyncContextManager[None]] = _boundless,
     ) -> None:
         self._upstream = upstream
         self._root = root
-        self._partials = Partials(scratch)
+        self._scratch = scratch
+        # Other processes read along by the record, so it has a line for each piece.
+        self._partials = Partials(scratch, every=0)
         self._link = link
-        self._running: dict[Digest, Fetch] = {}
+        self._room = room
+        self._straight = asyncio.Semaphore(READERS)
+        # By size too: a manifest that lies about it breaks nobody else's fetch.
+        self._running: dict[tuple[Digest, int], Fetch] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -161,9 +75,17 @@ class Fetches:
         async with self._upstream.session, asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                await asyncio.get_running_loop().create_future()
+                while True:
+                    await self._sweep()
+                    await asyncio.sleep(_SWEEP_EVERY)
             finally:
                 self._tasks = None
+
+    async def _sweep(self) -> None:
+        try:
+            await finish(leftovers.expire, self._scratch, _GIVEN_UP)
+        except StorageError as error:
+            _log.warning("what is left of fetches stays: %s", error.message)
 
     def of(self, name: RepositoryName, digest: Digest, size: int, there: RepositoryName | None = None) -> Fetch:
         """Returns the fetch of a blob of `size` bytes, which begins now unless it is on its way.
@@ -177,25 +99,30 @@ class Fetches:
         Raises:
             Unavailable: too many are on their way.
         """
-        fetch = self._running.get(digest)
+        fetch = self._running.get((digest, size))
         if fetch is None:
             if self._tasks is None:
                 raise Unavailable("the registry is starting or ending", headers={"Retry-After": "1"})
             if len(self._running) >= MOST:
                 raise Unavailable(f"{MOST} blobs are on their way already", headers={"Retry-After": "1"})
-            fetch = self._running[digest] = Fetch(size)
-            self._tasks.create_task(self._fetched(fetch, self._upstream.remote(there or name), digest))
+            remote = self._upstream.remote(there or name)
+            fetch = self._running[digest, size] = Fetch(size, Straight(remote, digest, size, self._straight))
+            self._tasks.create_task(self._fetched(fetch, name, remote, digest))
         fetch.askers.add(name)
         return fetch
 
-    async def _fetched(self, fetch: Fetch, remote: Remote, digest: Digest) -> None:
+    async def _fetched(self, fetch: Fetch, name: RepositoryName, remote: Remote, digest: Digest) -> None:
         failure: LayerhouseError | None = Unavailable("the registry is ending", headers={"Retry-After": "1"})
         try:
-            with answered():
-                await self._brought(fetch, remote, digest)
-            while fetch.askers:
-                await self._link(fetch.askers.pop(), digest)
+            async with self._room(name, fetch.size):
+                with answered():
+                    await self._brought(fetch, remote, digest)
+                while fetch.askers:
+                    await self._link(fetch.askers.pop(), digest)
             failure = None
+        except StorageError as error:
+            _log.error("%s: cannot be kept, and is served from upstream: %s", remote.place(digest), error.message)
+            failure = error
         except LayerhouseError as error:
             _log.error("%s: %s", remote.place(digest), error.message)
             failure = error
@@ -203,28 +130,37 @@ class Fetches:
             _log.exception("fault while %s was fetched", remote.place(digest))
             failure = UnknownError(f"{digest} could not be fetched; the log tells more")
         finally:
-            del self._running[digest]
+            del self._running[digest, fetch.size]
             fetch.end(failure)
 
     async def _brought(self, fetch: Fetch, remote: Remote, digest: Digest) -> None:
         target = self._root / paths.blob_data(digest)
-        async with self._partials.opened(digest, fetch.size) as partial:
+        async with self._partials.opened(digest, fetch.size, fetch.along) as partial:
             # Another process may have brought it while this one waited for the file's lock, or somebody pushed it.
             if await finish(target.exists):
+                fetch.found(target)
                 await finish(partial.discard)
                 return
             with fetch.into(partial):
-                await self._transferred(remote, digest, partial)
+                await self._transferred(fetch, remote, digest, partial)
+                fetch.verified = True
                 await self._partials.keep(partial, target)
 
-    async def _transferred(self, remote: Remote, digest: Digest, partial: Partial) -> None:
+    async def _transferred(self, fetch: Fetch, remote: Remote, digest: Digest, partial: Partial) -> None:
         session = self._upstream.session
+        transfer = Transfer(remote, digest, partial, session.slots, session.patience, mirrors=False, pick=fetch.pick)
         try:
-            await Transfer(remote, digest, partial, session.slots, session.patience, mirrors=False).run()
+            await finish(self._check_space, partial)
+            await transfer.run()
             await finish(partial.verify)
-        except DigestMismatch:
-            await self._partials.quarantine(partial, digest)
+        except LayerhouseError as error:
+            if isinstance(error, DigestMismatch | StorageError) or not partial.came:
+                with suppress(StorageError):
+                    await finish(partial.discard)
             raise
-        except StorageFull:
-            await finish(partial.discard)
-            raise
+
+    def _check_space(self, partial: Partial) -> None:
+        """Leaves a disk that has no room for the blob as it is: others need what there is."""
+        missing, free = partial.size - partial.came, shutil.disk_usage(self._root).free
+        if missing > free:
+            raise StorageFull(f"{self._root}: {missing} bytes more are needed, and {free} are free")
