@@ -47,7 +47,7 @@ class Mirror:
         self._lock = root / ".layerhouse" / "expiry.lock"
         self._upstream = Upstream(settings)
         # Not in the tree: what is not verified is no blob, and Distribution must not find it.
-        self._fetches = Fetches(self._upstream, root, root / ".layerhouse" / "mirror", link)
+        self._fetches = Fetches(self._upstream, root, root / ".layerhouse" / "mirror", link, room=self._usage.room)
         self._sizes = Sizes()
 
     def dressed(self, hosted: Repository) -> Repository:

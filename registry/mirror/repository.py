@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestUnknown, RegistryError
+from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestUnknown, RegistryError, StorageError
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from registry.mirror.fetching import Fetches
@@ -150,8 +150,13 @@ class MirroredManifests:
         digest, manifest = await remote.manifest(reference)
         self._sizes.learn(self._name, digest, manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()
-        async with self._usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
-            stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
+        try:
+            async with self._usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
+                stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
+        except StorageError as error:
+            # A full disk here is no reason to go without what is there.
+            _log.error("%s:%s cannot be kept: %s", self._name, reference, error.message)
+            return StoredManifest(digest, manifest.media_type, manifest.raw)
         return stored
 
 
