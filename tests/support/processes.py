@@ -53,12 +53,12 @@ class Server:
                 command, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + READY_WITHIN
-        while (match := LISTENING.search(self._read(offset))) is None:
+        while (host := self._listens(offset)) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"did not start: {' '.join(command)}\n{self.log()}")
             time.sleep(0.01)
-        self.host = match.group(1)
+        self.host = host
 
     def stop(self) -> int:
         """End with SIGTERM, as an operator does, and return the exit status; one that will not end raises."""
@@ -98,6 +98,11 @@ class Server:
     def log(self, limit: int = 4_000) -> str:
         """The end of the log, for the output of a failed test."""
         return self._read(0)[-limit:]
+
+    def _listens(self, offset: int) -> str | None:
+        """Where the server that was started last listens; None until it does."""
+        match = LISTENING.search(self._read(offset))
+        return match and match.group(1)
 
     def _read(self, offset: int) -> str:
         with self._log.open("rb") as log:

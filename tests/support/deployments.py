@@ -1,0 +1,103 @@
+"""A registry as its owner starts it: `registry serve FILE` with variables above the file, and nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.images import MIB, Answer, Wire, WrongBytesError, sha256
+from tests.support.processes import REPOSITORY_ROOT, STOP_WITHIN, Server, program
+
+HERE = {"PYTHONPATH": str(REPOSITORY_ROOT)}
+_PAIR = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class Deployment(Server):
+    """`registry serve` as a file and variables say; the test knows the port that one of them gives.
+
+    It is there when it takes connections: a log that is kept to errors does not tell.
+    """
+
+    def __init__(self, file: Path | None, port: int, *, log: Path, variables: Mapping[str, str] | None = None) -> None:
+        words = [] if file is None else [str(file)]
+        super().__init__([*program("registry"), "serve", *words], log=log, env={**HERE, **(variables or {})})
+        self._port = port
+        self._file = log
+
+    def _listens(self, offset: int) -> str | None:
+        del offset
+        try:
+            socket.create_connection(("127.0.0.1", self._port), 1).close()
+        except OSError:
+            return None
+        return f"127.0.0.1:{self._port}"
+
+    def wait(self) -> int:
+        """Returns the exit status once it has ended, without another signal."""
+        assert self._process is not None
+        return self._process.wait(STOP_WITHIN)
+
+    @property
+    def text(self) -> str:
+        """All of the log."""
+        return self._file.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log's lines, each as its fields; a line that is none, as of a traceback, fails."""
+        return list(read_lines(self.text))
+
+
+def read_lines(text: str) -> Iterator[dict[str, Any]]:
+    """Reads lines of `text`, `json` and `logstash`."""
+    for line in text.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
+        else:
+            assert not _PAIR.sub("", line).strip(), line
+            yield {name: json.loads(value) if value[:1] == '"' else value for name, value in _PAIR.findall(line)}
+
+
+def messages(lines: list[dict[str, Any]], *levels: str) -> list[str]:
+    """What is said at these levels, in order; requests apart."""
+    said = [each.get("msg", each.get("message")) for each in lines if each["level"] in levels]
+    return [each for each in said if each != "response completed"]
+
+
+class Client(Wire):
+    """One connection, over TLS where a context is given; every request carries `headers`, below a path if need be."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        below: str = "",
+    ) -> None:
+        super().__init__(host)
+        if tls is not None:
+            self._connection = http.client.HTTPSConnection(host, context=tls, timeout=60, blocksize=MIB)
+        self._headers = dict(headers or {})
+        self._below = below
+
+    def ask(self, method: str, path: str, body: Any = None, *, expect: int | None = None, **headers: str) -> Answer:
+        where = path if path.startswith(f"{self._below}/") else self._below + path
+        return super().ask(method, where, body, expect=expect, **{**self._headers, **headers})
+
+    def blob(self, repo: str, digest: str) -> int:
+        found = self.ask("GET", f"/v2/{repo}/blobs/{digest}", expect=200).body
+        if sha256(found) != digest:
+            raise WrongBytesError(f"{repo}@{digest} is {sha256(found)}")
+        return len(found)
