@@ -216,7 +216,7 @@ DIFF = DigestMismatch
         (b"", ArchiveInvalid, "expected an archive, it is empty"),
         (b"text", ArchiveInvalid, "expected a tar"),
         (gzip.compress(b"text", mtime=0), ArchiveInvalid, "expected a tar"),
-        (gzip.compress(tar(oci(IMAGE, "a:1"), mtime=0))[:-20], ArchiveInvalid, "its gzip content ends early"),
+        (gzip.compress(tar(oci(IMAGE, "a:1")), mtime=0)[:-20], ArchiveInvalid, "its gzip content ends early"),
         (tar(oci(IMAGE, "a:1"))[:1100], ArchiveInvalid, "expected a member or the end, .*: truncated header"),
         (tar(oci(LARGE, "a:1"))[:5000], ArchiveInvalid, "bytes, the archive ends"),
         (tar(without(oci(IMAGE, "a:1"), LAYER)), ArchiveInvalid, f"{LAYER}: expected .* it is missing"),
