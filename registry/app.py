@@ -21,9 +21,10 @@ from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
 from registry.api.unwell import UnwellRequests
 from registry.api.urls import Urls
+from registry.audit import Audit, AuditedRequests, hiding
 from registry.auth.composition import guarded
 from registry.config import Settings
-from registry.events import Events
+from registry.events import Events, Listener
 from registry.limits import LimitedRequests
 from registry.notifications.families import families
 from registry.notifications.notifying import Notifications
@@ -49,13 +50,17 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     notifications = Notifications(settings)
     if notifications.wanted:
         seen.sources.append(partial(families, notifications))
-    told = [notifications] if notifications.wanted else []
+    told: list[Listener] = [notifications] if notifications.wanted else []
+    audit = Audit(settings.layerhouse.audit) if settings.layerhouse.audit.file is not None else None
+    if audit is not None:
+        told.append(audit)
     events = Events(*told, address=Urls.of(settings.http).absolute)
     background += [notifications.run, seen.health.run, seen.reporter.run]
     background.append(partial(purge, store, settings))
     app = _endpoints(settings, store, events, _lifespan(engine, background))
-    absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
-    served = guarded(app, absent, settings)
+    served = guarded(app, lambda: hiding(_endpoints(settings, Store(MemoryEngine()), Events())), settings)
+    if audit is not None:
+        served = AuditedRequests(served, audit)
     if settings.http.prefix != "/":
         served = PrefixedRequests(served, settings.http.prefix)
     if seen.health.watched:

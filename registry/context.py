@@ -5,10 +5,11 @@ It travels in the ASGI scope, so that plain ASGI and FastAPI's handlers read it 
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from ocispec.errors import LayerhouseError
+from ocispec.headers import Scope as TokenScope
 from registry.auth.caller import ANYONE, Caller
 
 Scope = MutableMapping[str, Any]
@@ -17,6 +18,9 @@ _CALLER = "layerhouse.caller"
 _ID = "layerhouse.request_id"
 _ERROR = "layerhouse.error"
 _TAKEN_OFF = "layerhouse.taken_off"
+_TRIED = "layerhouse.tried"
+_ISSUED = "layerhouse.issued"
+_HIDDEN = "layerhouse.hidden"
 
 
 def caller(scope: Scope) -> Caller:
@@ -46,6 +50,35 @@ def error(scope: Scope) -> LayerhouseError | None:
 
 def set_error(scope: Scope, error: LayerhouseError) -> None:
     scope[_ERROR] = error
+
+
+def tried(scope: Scope) -> str | None:
+    """Whose password came with the request, right or wrong, as the client says; None where none came."""
+    name: str | None = scope.get(_TRIED)
+    return name
+
+
+def set_tried(scope: Scope, name: str) -> None:
+    scope[_TRIED] = name
+
+
+def issued(scope: Scope) -> Sequence[TokenScope] | None:
+    """What the token covers that was given out; None where none was."""
+    found: Sequence[TokenScope] | None = scope.get(_ISSUED)
+    return found
+
+
+def set_issued(scope: Scope, covered: Sequence[TokenScope]) -> None:
+    scope[_ISSUED] = covered
+
+
+def is_hidden(scope: Scope) -> bool:
+    """Whether it was answered as if there were nothing, because the caller may not know."""
+    return _HIDDEN in scope
+
+
+def set_hidden(scope: Scope) -> None:
+    scope[_HIDDEN] = True
 
 
 def header(scope: Scope, name: bytes) -> str:

@@ -51,6 +51,7 @@ class Event:
         actor: the caller's name; None for anonymous.
         address: `host:port` of the client.
         host: the name by which it was asked (`Host`).
+        kind: what the caller's name is of (`Caller`).
         base: the registry's address as the client reaches it, to which `/v2/…` is added.
     """
 
@@ -65,6 +66,7 @@ class Event:
     time: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: str(uuid4()))
     base: str = ""
+    kind: str = "anonymous"
 
 
 class Listener(Protocol):
@@ -106,6 +108,7 @@ class Events:
             context.header(scope, b"user-agent"),
             context.request_id(scope),
             base=self._address(scope, ""),
+            kind=caller.kind,
         )
         for listener in self._listeners:
             await listener.happened(event)

@@ -22,10 +22,14 @@ class Caller(Protocol):
 
     Attributes:
         name: for logs, events and people; None for anonymous.
+        kind: what the name is of: `user`, `robot`, `certificate` or `anonymous`.
     """
 
     @property
     def name(self) -> str | None: ...
+
+    @property
+    def kind(self) -> str: ...
 
     def may(self, action: Action, repository: RepositoryName) -> bool:
         """Whether the rules allow it. Quick, and without I/O: it is asked for every entry of a list."""
@@ -35,6 +39,7 @@ class Anyone:
     """Everybody, where no authentication is configured."""
 
     name = None
+    kind = "anonymous"
 
     def may(self, action: Action, repository: RepositoryName) -> bool:  # noqa: ARG002 - as the protocol has it
         return True

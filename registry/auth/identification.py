@@ -98,6 +98,7 @@ class Identification:
             TooManyRequests: too many logins with a password have failed.
         """
         if isinstance(credentials, Basic):
+            context.set_tried(scope, credentials.user)
             address = context.host(scope)
             return await self._attempts.checked(credentials.user, address, partial(self._first, credentials, scope))
         return await self._first(credentials, scope)

@@ -78,6 +78,10 @@ class Somebody:
     def name(self) -> str | None:
         return self.identity.name
 
+    @property
+    def kind(self) -> str:
+        return self.identity.kind.value
+
     def may(self, action: Action, repository: RepositoryName) -> bool:
         return self._allows(action, repository) and self.identity.granted("repository", repository, action)
 

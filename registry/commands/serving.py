@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from registry import config, debug, engines, logs, server
+from registry import audit, config, debug, engines, logs, server
 from registry.auth import composition
 from registry.commands.common import ConfigFile, failing
 from registry.limits import Bounds
@@ -33,6 +33,7 @@ def serve(
         logs.configure(settings.log)
         found.announce()
         composition.check(settings)
+        audit.check(settings.layerhouse.audit)
         with engines.prepared(settings) as prepared, debug.serving(prepared):
             prepared.to_environment()
             server.serve("registry.app:worker", _server_settings(prepared))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from registry import config
+from registry.commands.auditing import audited
 from registry.commands.common import failing
 
 app = typer.Typer()
@@ -41,7 +42,9 @@ def add(name: Name, file: Config = None, htpasswd: File = None, *, password_stdi
     with failing():
         path = _path(file, htpasswd)
         passwordfile.require_name(name)
-        passwordfile.add(path, name, passwords.hash_password(_password(from_input=password_stdin)))
+        hashed = passwords.hash_password(_password(from_input=password_stdin))
+        with audited(file, "user add", name):
+            passwordfile.add(path, name, hashed)
         typer.echo(f"{name} can log in ({path})")
 
 
@@ -52,7 +55,9 @@ def passwd(name: Name, file: Config = None, htpasswd: File = None, *, password_s
 
     with failing():
         path = _path(file, htpasswd)
-        passwordfile.set_password(path, name, passwords.hash_password(_password(from_input=password_stdin)))
+        hashed = passwords.hash_password(_password(from_input=password_stdin))
+        with audited(file, "user passwd", name):
+            passwordfile.set_password(path, name, hashed)
         typer.echo(f"{name} has another password ({path})")
 
 
@@ -63,7 +68,8 @@ def remove(name: Name, file: Config = None, htpasswd: File = None) -> None:
 
     with failing():
         path = _path(file, htpasswd)
-        passwordfile.remove(path, name)
+        with audited(file, "user remove", name):
+            passwordfile.remove(path, name)
         typer.echo(f"{name} can no longer log in ({path})")
 
 

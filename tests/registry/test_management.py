@@ -380,6 +380,7 @@ class OfATeam:
     """May read and delete in his team's repositories, and read the common ones."""
 
     name = "somebody"
+    kind = "user"
 
     def may(self, action: Action, repository: RepositoryName) -> bool:
         return repository.startswith("team/") or (action is Action.PULL and repository.startswith("common/"))

@@ -227,6 +227,7 @@ async def test_the_line_names_who_asked_where_that_is_known(caplog: pytest.LogCa
 
     class Ann:
         name = 'ann" status=1'
+        kind = "user"
 
         def may(self, _action: Action, _repository: RepositoryName) -> bool:
             return True
