@@ -31,11 +31,15 @@ class Identification:
     (skopeo, podman) the first that it can, and docker answers all of them, so that Basic wins where it has a password
     and everything fails where it has none ("no basic auth credentials"). So Bearer is asked for wherever a token
     server stands, and Basic where none does; credentials of every kind are taken in either case.
+
+    Args:
+        authenticators: the kinds.
+        attempts: the logins that failed, wherever else passwords are taken too; None where they are not.
     """
 
-    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+    def __init__(self, authenticators: Sequence[Authenticator], attempts: Attempts | None = None) -> None:
         self._authenticators = tuple(authenticators)
-        self._attempts = Attempts()
+        self._attempts = attempts or Attempts()
         self._key = token_bytes()
         self._known: dict[bytes, Identity] = {}
 
