@@ -82,9 +82,9 @@ PACKED = {
         mediatypes.OCI_LAYER_ZSTD,
         struct.pack("<II", 0x184D2A5E, 3) + b"abc" + zstd.compress(PLAIN) + struct.pack("<II", 0x184D2A50, 3) + b"abc",
     ),
-    "docker's type": (mediatypes.DOCKER_LAYER_GZIP, gzip.compress(PLAIN)),
+    "docker's type": (mediatypes.DOCKER_LAYER_GZIP, gzip.compress(PLAIN, mtime=0)),
     "docker's plain type": ("application/vnd.docker.image.rootfs.diff.tar", PLAIN),
-    "a foreign type": ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", gzip.compress(PLAIN)),
+    "a foreign type": ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", gzip.compress(PLAIN, mtime=0)),
     "no type": (mediatypes.OCTET_STREAM, zstd.compress(PLAIN)),
 }
 
@@ -101,12 +101,12 @@ async def test_layers_are_read_as_others_pack_them(cache: Cache, tmp_path: Path,
     ("media_type", "data", "message"),
     [
         (mediatypes.OCI_LAYER_GZIP, zstd.compress(PLAIN), "its media type tells gzip, its content is zstd"),
-        (mediatypes.OCI_LAYER, gzip.compress(PLAIN), "its media type tells none, its content is gzip"),
+        (mediatypes.OCI_LAYER, gzip.compress(PLAIN, mtime=0), "its media type tells none, its content is gzip"),
         ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", PLAIN, "expected the media type of a layer, got"),
-        (mediatypes.OCI_LAYER_GZIP, gzip.compress(PLAIN)[:-9], "its gzip content ends early"),
+        (mediatypes.OCI_LAYER_GZIP, gzip.compress(PLAIN, mtime=0)[:-9], "its gzip content ends early"),
         (mediatypes.OCI_LAYER_ZSTD, zstd.compress(PLAIN)[:-3], "its zstd content ends early"),
-        (mediatypes.OCI_LAYER_GZIP, gzip.compress(PLAIN) + b"rubbish", "its gzip content is damaged"),
-        (mediatypes.OCI_LAYER_GZIP, gzip.compress(b"no tar".ljust(600)), "expected a header of a tar"),
+        (mediatypes.OCI_LAYER_GZIP, gzip.compress(PLAIN, mtime=0) + b"rubbish", "its gzip content is damaged"),
+        (mediatypes.OCI_LAYER_GZIP, gzip.compress(b"no tar".ljust(600), mtime=0), "expected a header of a tar"),
     ],
 )
 async def test_what_is_no_layer_is_refused_with_its_digest(
