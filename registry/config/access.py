@@ -18,7 +18,7 @@ _PART = re.compile(r"\*\*|[a-z0-9._*-]+")
 _NAMES = "user:NAME, robot:NAME or certificate:NAME"
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """A single value stands for a list of one."""
     return value if isinstance(value, list | tuple) else [value]
 
@@ -49,18 +49,18 @@ def _is_pattern(text: str) -> str:
 Subject = Annotated[str, AfterValidator(_is_subject)]
 Member = Annotated[str, AfterValidator(_is_member)]
 Pattern = Annotated[str, AfterValidator(_is_pattern)]
-Actions = Annotated[tuple[Literal["pull", "push", "delete", "admin"], ...], BeforeValidator(_listed)]
+Actions = Annotated[tuple[Literal["pull", "push", "delete", "admin"], ...], BeforeValidator(listed)]
 
 
 class Rule(Section):
     """What some may, or may not, do with some repositories."""
 
-    who: Annotated[tuple[Subject, ...], BeforeValidator(_listed)] = Field(
+    who: Annotated[tuple[Subject, ...], BeforeValidator(listed)] = Field(
         min_length=1,
         description="Whom the rule is about, one or a list: `anyone`, `anonymous` (who gives no credentials), "
         "`authenticated` (who does), `user:NAME`, `group:NAME`, `robot:NAME`, `certificate:NAME`.",
     )
-    repositories: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = Field(
+    repositories: Annotated[tuple[Pattern, ...], BeforeValidator(listed)] = Field(
         default=(EVERYTHING,),
         min_length=1,
         description="Which repositories, one or a list: a name, or a pattern in which `*` stands for anything without "
@@ -79,7 +79,7 @@ class Rule(Section):
 class Rules(Section):
     """Rules of access, read from the top: the first that fits decides, and what none fits is denied."""
 
-    groups: dict[str, Annotated[tuple[Member, ...], BeforeValidator(_listed)]] = Field(
+    groups: dict[str, Annotated[tuple[Member, ...], BeforeValidator(listed)]] = Field(
         default={},
         description="Members of each group that a rule names: `user:NAME`, `robot:NAME`, `certificate:NAME`. "
         "A group whose members a token server tells is declared with none: `[]`.",

@@ -12,6 +12,7 @@ from registry.config.access import Access
 from registry.config.audit import Audit
 from registry.config.http import host_and_port
 from registry.config.limits import Limits
+from registry.config.mirror import Mirror
 from registry.config.tokens import Tokens
 from registry.config.values import Duration, Section
 
@@ -60,6 +61,7 @@ class Layerhouse(Section):
     notifications: NotificationQueue = NotificationQueue()
     garbagecollect: GarbageCollect = GarbageCollect()
     access: Access = Access()
+    mirror: Mirror = Mirror()
     limits: Limits = Limits()
     audit: Audit = Audit()
     tokens: Tokens = Tokens()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from registry.config.authentication import Authentication
 from registry.config.health import Health
@@ -56,6 +56,12 @@ class Settings(Section):
     tags: TagList = TagList()
     policy: Policy = Policy()
     layerhouse: Layerhouse = Layerhouse()
+
+    @model_validator(mode="after")
+    def _mirrors_in_one_way(self) -> Settings:
+        if self.proxy.remoteurl and self.layerhouse.mirror.upstreams:
+            raise ValueError("expected either proxy, which mirrors one registry, or layerhouse.mirror, not both")
+        return self
 
     @property
     def state_directory(self) -> Path:
