@@ -31,6 +31,8 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAME_LOGIN_SECONDS = 600.0
+TOKENS = ("lh_", "lhr_", "eyJ")
+"""How tokens begin, ours and JSON Web Tokens: of a name that does so, nothing is shown. Some type it in the wrong place."""
 _MOST_NAME = 100
 _MOST_AGENT = 200
 _MOST_SCOPES = 20
@@ -172,8 +174,9 @@ class AuditedRequests:
             return
         if (name is None or is_blocked) and not self._audit.is_new(error.code, name, network(context.host(scope))):
             return
-        outcome = "refused" if is_blocked else "failed"
-        await self._audit.add("login", outcome, _asked(scope) | {"name": name, "kind": None, "code": error.code})
+        shown = "***" if name is not None and name.startswith(TOKENS) else name
+        told = _asked(scope) | {"name": shown, "kind": None, "code": error.code}
+        await self._audit.add("login", "refused" if is_blocked else "failed", told)
 
     async def _enter_refusal(self, scope: Scope, error: LayerhouseError | None) -> None:
         needs = _wanted(scope)

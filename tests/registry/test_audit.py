@@ -135,6 +135,13 @@ async def test_logins_that_fail_are_told_and_who_is_asked_for_credentials_is_no_
     ]
 
 
+@pytest.mark.parametrize("name", ["lh_abc", "lhr_abc", "eyJhbGciOi"])
+async def test_a_token_that_was_typed_in_place_of_a_name_is_not_shown(registry: Any, log: Log, name: str) -> None:
+    async with registry() as api:
+        assert (await api.ask("GET", "/v2/", headers=basic(name, ""))).status == 401
+    assert log.told("action", "outcome", "name") == [("login", "failed", "***")]
+
+
 async def test_who_guesses_is_told_of_once_when_he_is_refused(
     registry: Any, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
