@@ -200,9 +200,13 @@ class OutsideTokens:
 
     def __init__(self, given: Token) -> None:
         self._given = given
-        self.keys = OutsideKeys(given.rootcertbundle, given.jwks)
+        self._keys = OutsideKeys(given.rootcertbundle, given.jwks)
         algorithms = given.signingalgorithms or SIGNING_ALGORITHMS
-        self._verifier = Verifier(self.keys, given.issuer, given.service, algorithms)
+        self._verifier = Verifier(self._keys, given.issuer, given.service, algorithms)
+
+    async def run(self) -> None:
+        """Fetches keys at an address, now and again."""
+        await self._keys.run()
 
     async def identify(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:  # noqa: ARG002 - as the protocol has it
         if not isinstance(credentials, Bearer):
