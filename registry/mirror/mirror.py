@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
 from registry.config.proxy import Proxy
-from registry.leadership import lead
-from registry.mirror.expiry import expire_for_ever
 from registry.mirror.fetching import Fetches
 from registry.mirror.marks import Kind
 from registry.mirror.repository import MirroredBlobs, MirroredManifests, MirroredReferrers, MirroredTags, Sizes
+from registry.mirror.space import Share, Space
 from registry.mirror.upstream import Upstream
 from registry.mirror.usage import Usage
 from storage import paths
@@ -41,13 +39,12 @@ class Mirror:
             async with self._usage.fetched(name, digest, size, Kind.BLOB):
                 await HostedBlobs(engine, name).link(digest)
 
-        self._engine = engine
-        self._usage = Usage(engine)
-        self._ttl = settings.ttl.total_seconds()
-        self._lock = root / ".layerhouse" / "expiry.lock"
         self._upstream = Upstream(settings)
+        share = Share(self._upstream.host, ttl=settings.ttl.total_seconds(), reachable=self._upstream.reached)
         # Not in the tree: what is not verified is no blob, and Distribution must not find it.
-        self._fetches = Fetches(self._upstream, root, root / ".layerhouse" / "mirror", link, room=self._usage.room)
+        scratch = root / ".layerhouse" / "mirror"
+        self._usage = Usage(engine, Space((share,)), scratch=scratch, state=root / ".layerhouse")
+        self._fetches = Fetches(self._upstream, root, scratch, link, room=self._usage.room)
         self._sizes = Sizes()
 
     def dressed(self, hosted: Repository) -> Repository:
@@ -62,8 +59,7 @@ class Mirror:
         )
 
     async def run(self) -> None:
-        """Fetches, in the background, until it is cancelled; one process of all removes what expired."""
-        expiring = partial(expire_for_ever, self._engine, self._ttl, self._upstream.reached)
+        """Fetches, in the background, until it is cancelled; one process of all removes what there is too much of."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fetches.run())
-            tasks.create_task(lead(self._lock, expiring))
+            tasks.create_task(self._usage.run())

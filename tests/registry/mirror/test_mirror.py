@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from ocispec.errors import Unavailable
 from registry.config import ConfigError, Settings
 from registry.config.proxy import Proxy
-from registry.mirror.expiry import expire, expire_for_ever
 from registry.mirror.upstream import Upstream
 from storage.files import FilesEngine
 from tests.client.scripted import Reply, ScriptedRegistry, Seen, scripted
@@ -53,10 +50,6 @@ def blob(data: bytes) -> str:
 
 def tag(name: str = "latest") -> str:
     return f"/v2/{NAME}/manifests/{name}"
-
-
-async def there() -> None:
-    """Upstream answers."""
 
 
 def kept(root: Path) -> list[str]:
@@ -282,50 +275,13 @@ def test_an_upstream_that_cannot_be_is_refused(proxy: dict[str, str]) -> None:
     assert "secret" not in met.value.message
 
 
-async def test_what_was_fetched_expires_and_what_was_pushed_stays(
-    mirror: Any, upstream: ScriptedRegistry, tmp_path: Path
+async def test_a_mirror_lets_expire_what_its_ttl_says(
+    mirror: Any, upstream: ScriptedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = FilesEngine(tmp_path)
-    async with serving(engine) as private:
-        pushed = await private.push_image("team/app", "v1", SMALL)
-    upstream.publish(NAME, "latest", [LARGE, SMALL])
-    api = await mirror()
-    await api.get(tag())
-    for data in (LARGE, SMALL):
-        await api.get(blob(data))
-    assert await expire(engine, time.time() - 3600, there) == 0
-    assert await expire(engine, time.time() + 60, there) == 3
-    assert await expire(engine, time.time() + 60, there) == 0
-    assert sha256(LARGE) not in kept(tmp_path)
-    assert (await api.get(f"/v2/team/app/blobs/{sha256(SMALL)}")).body == SMALL
-    assert (await api.get(f"/v2/team/app/manifests/{pushed}")).status == 200
-    seen = len(upstream.seen)
-    assert (await api.get(tag())).status == 200
-    assert (await api.get(blob(LARGE))).body == LARGE
-    assert [each.path for each in upstream.seen[seen:]] == [tag(), tag(), blob(LARGE)]
-
-
-async def test_a_mirror_lets_expire_what_its_ttl_says(mirror: Any, upstream: ScriptedRegistry, tmp_path: Path) -> None:
+    monkeypatch.setattr("registry.mirror.removing.GRACE", 0.0)
     upstream.publish(NAME, "latest", [SMALL])
     upstream.behaviours["/v2/"] = Reply(401, headers={"WWW-Authenticate": 'Basic realm="there"'})
     api = await mirror(ttl="200ms")
     await api.get(tag())
     while kept(tmp_path):
         await asyncio.sleep(0.01)
-
-
-async def test_nothing_expires_while_upstream_is_down(mirror: Any, upstream: ScriptedRegistry, tmp_path: Path) -> None:
-    upstream.publish(NAME, "latest", [SMALL])
-    api = await mirror()
-    await api.get(tag())
-
-    async def down() -> None:
-        raise Unavailable("upstream is down")
-
-    with pytest.raises(Unavailable):
-        await expire(FilesEngine(tmp_path), time.time() + 60, down)
-    assert kept(tmp_path)
-
-
-async def test_a_ttl_of_0_keeps_all(tmp_path: Path) -> None:
-    await expire_for_ever(FilesEngine(tmp_path), 0, there)
