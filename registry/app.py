@@ -58,7 +58,8 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     background += [notifications.run, seen.health.run, seen.reporter.run]
     background.append(partial(purge, store, settings))
     app = _endpoints(settings, store, events, _lifespan(engine, background))
-    served = guarded(app, lambda: hiding(_endpoints(settings, Store(MemoryEngine()), Events())), settings)
+    absent = partial(_endpoints, settings, Store(MemoryEngine()), Events())
+    served = guarded(app, lambda: hiding(absent()), settings, background)
     if audit is not None:
         served = AuditedRequests(served, audit)
     if settings.http.prefix != "/":

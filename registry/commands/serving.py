@@ -32,11 +32,12 @@ def serve(
         settings = found.in_force()
         logs.configure(settings.log)
         found.announce()
-        composition.check(settings)
         audit.check(settings.layerhouse.audit)
-        with engines.prepared(settings) as prepared, debug.serving(prepared):
-            prepared.to_environment()
-            server.serve("registry.app:worker", _server_settings(prepared))
+        with engines.prepared(settings) as prepared:
+            composition.check(prepared)
+            with debug.serving(prepared):
+                prepared.to_environment()
+                server.serve("registry.app:worker", _server_settings(prepared))
 
 
 def _server_settings(settings: config.Settings) -> server.ServerSettings:
