@@ -62,7 +62,7 @@ class Partial:
         self._changing = threading.Lock()
         self._hashing = threading.Lock()
         self._verifier = Verifier(digest)
-        self.noticed: Callable[[], None] = _nobody
+        self.noticed: Callable[[], None] = lambda: None
         with storage_errors(folder):
             self._restore()
             self._inode = os.fstat(self._recorded).st_ino
@@ -121,6 +121,8 @@ class Partial:
 
     def clear(self) -> None:
         """Forgets all that came, in a worker thread, while no part is on its way."""
+        if not self.came:
+            return
         with self._changing:
             self._clears += 1
             self._extents, self._verifier = Extents(), Verifier(self._digest)
@@ -159,8 +161,8 @@ class Partial:
             self._folder.rmdir()
 
     def close(self) -> None:
-        os.close(self._recorded)
-        os.close(self._fd)
+        for each in (self._recorded, self._fd):
+            os.close(each)
 
     def _hash(self, data: memoryview, offset: int) -> None:
         # Whoever does not get the lock leaves his bytes to those who come later.
@@ -188,26 +190,30 @@ class Partial:
         written = min(os.fstat(self._fd).st_size, self.size)
         os.ftruncate(self._fd, written)
         text = os.pread(self._recorded, 16 * _PIECE, 0)
-        named = [(at, length) for at, length in lines(text.rpartition(CLEAR)[2]) if length <= written - at]
+        taken_back, cleared, said = text.rpartition(CLEAR)
+        self._clears = (taken_back + cleared).count(CLEAR)
+        named = [(at, length) for at, length in lines(said) if length <= written - at]
         for offset, length in named:
             self._extents.add(offset, offset + length)
         true = b"".join(line(*each) for each in named)
-        if text != true:
+        if said != true:
             # What is torn would spoil the next line, and what is not there now would seem to be once the file grows.
-            # As another file, so that who reads along does not take these lines for more of those.
-            made = _record(self._folder / "parts.new", os.O_TRUNC)
-            os.dup2(made, self._recorded, inheritable=False)
-            os.close(made)
-            os.write(self._recorded, true)
-            (self._folder / "parts.new").replace(self._folder / "parts")
+            self._rewrite(true)
+
+    def _rewrite(self, record: bytes) -> None:
+        """Makes another file of it: who reads along must not take these lines for more of those."""
+        made = _record(self._folder / "parts.new", os.O_TRUNC)
+        os.dup2(made, self._recorded, inheritable=False)
+        os.close(made)
+        os.write(self._recorded, record)
+        (self._folder / "parts.new").replace(self._folder / "parts")
+        self._clears = 0
 
 
 class Part:
-    """Takes consecutive bytes of a blob, and keeps the record of them.
+    """Takes consecutive bytes of a blob, the next one at offset `at`, and keeps the record of them.
 
-    Attributes:
-        at: offset of the next byte.
-        end: offset behind the last byte; what lies there belongs to others, and may be hashed already.
+    What lies at `end` and behind belongs to others, and may be hashed already.
     """
 
     def __init__(self, blob: Partial, offset: int, end: int) -> None:
@@ -231,10 +237,8 @@ class Part:
             self.close()
 
     def restart(self) -> None:
-        """Becomes the whole blob, of which nothing is here, in a worker thread: the host sends it from its first byte.
-
-        What came before must not stay beside it: it is hashed already, and what comes now may differ.
-        """
+        """Becomes the whole blob, of which nothing is here, in a worker thread: the host begins with its first byte."""
+        # What came before must not stay beside it: it is hashed already, and what comes now may differ.
         self._blob.clear()
         self.at, self.end, self._recorded = 0, self._blob.size, 0
 
@@ -337,10 +341,6 @@ def _made(folder: Path, digest: Digest, size: int, fd: int) -> Partial:
 
 def _record(path: Path, flags: int = 0) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags, 0o644)
-
-
-def _nobody() -> None:
-    """Nobody reads along."""
 
 
 def _close(fd: int | None) -> None:

@@ -165,11 +165,13 @@ class Body:
         self._whole = True
 
     def _fill(self, view: memoryview, silence: float, pace: _Pace) -> tuple[int, Exception | None]:
-        """Returns how many bytes came, and why no more will."""
+        """Returns how many bytes came, some at least, and why no more will."""
         filled, began = 0, time.monotonic()
         while filled < len(view):
             try:
-                count = self._stream.receive_into(view[filled:], silence)
+                count = self._stream.receive_into(view[filled:], _AT_LEAST_EVERY if filled else silence)
+            except httpcore.ReadTimeout as error:
+                return filled, None if filled else error
             except (httpcore.NetworkError, httpcore.TimeoutException) as error:
                 return filled, error
             if count == 0:
@@ -178,7 +180,7 @@ class Body:
             now = time.monotonic()
             if pace.is_too_slow(count, now):
                 return filled, httpcore.ReadTimeout(f"only {pace.came} bytes came in {PATIENCE:.0f} s")
-            if now - began > _AT_LEAST_EVERY:
+            if now > began + _AT_LEAST_EVERY:
                 break
         return filled, None
 

@@ -22,6 +22,7 @@ from registry.mirror.reading import Fetch
 from registry.mirror.straight import READERS, Straight
 from registry.mirror.upstream import Upstream, answered
 from storage import leftovers, paths
+from storage.ingest import storage_errors
 from storage.partials import Partial, Partials
 from storage.threads import finish
 
@@ -140,6 +141,7 @@ class Fetches:
             if await finish(target.exists):
                 fetch.found(target)
                 await finish(partial.discard)
+                await finish(_check_size, target, fetch.size)
                 return
             with fetch.into(partial):
                 await self._transferred(fetch, remote, digest, partial)
@@ -164,3 +166,10 @@ class Fetches:
         missing, free = partial.size - partial.came, shutil.disk_usage(self._root).free
         if missing > free:
             raise StorageFull(f"{self._root}: {missing} bytes more are needed, and {free} are free")
+
+
+def _check_size(target: Path, size: int) -> None:
+    with storage_errors(target):
+        found = target.stat().st_size
+    if found != size:
+        raise DigestMismatch(f"a manifest says that it has {size} bytes, it has {found}")
