@@ -67,6 +67,12 @@ MEANT: dict[str, dict[str, Any]] = {
         "validation.manifests.indexes.platforms": "list",
         "policy.repository.classes": ("image",),
     },
+    "image-v2": {"http.addr": ":5000", "storage.delete.enabled": False, "health.storagedriver.threshold": 3},
+    "image-v3": {"http.debug.addr": ":5001", "http.debug.prometheus.path": "/metrics"},
+    "own-certificate": {"http.tls.key": Path("/certs/domain.key"), "http.tls.clientcas": ()},
+    "several-receivers": {"log.accesslog.disabled": True, "storage.delete.enabled": True},
+    "logstash": {"log.formatter": "logstash", "log.level": "info"},
+    "deletes": {"storage.delete.enabled": True, "storage.maintenance.uploadpurging.age": timedelta(hours=24)},
     "every-key": {"http.prefix": "/my/nested/registry/", "log.formatter": "logstash"},
 }
 
@@ -106,7 +112,7 @@ def test_a_chart_gives_the_driver_by_variables(environment: MutableMapping[str, 
         ("proxy-cache", ["(7)storage.cache.blobdescriptor"]),
         ("under-a-prefix", ["(5)storage.filesystem.maxthreads", "(7)storage.redirect.disable"]),
         ("development", ["log.hooks"]),
-        ("old", ["(7)storage.cache.layerinfo", "redis", "reporting"]),
+        ("old", ["(7)storage.cache.layerinfo", "redis", "reporting", "compatibility"]),
         ("token-server", ["compatibility"]),
     ],
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -12,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.images import MIB, Answer, Wire, WrongBytesError, sha256
-from tests.support.processes import REPOSITORY_ROOT, STOP_WITHIN, Server, program
+from tests.support.processes import REPOSITORY_ROOT, STOP_WITHIN, Server, program, run
 
+FILES = REPOSITORY_ROOT / "tests" / "registry" / "configs"
 HERE = {"PYTHONPATH": str(REPOSITORY_ROOT)}
 _PAIR = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
@@ -31,8 +34,8 @@ class Deployment(Server):
     """
 
     def __init__(self, file: Path | None, port: int, *, log: Path, variables: Mapping[str, str] | None = None) -> None:
-        words = [] if file is None else [str(file)]
-        super().__init__([*program("registry"), "serve", *words], log=log, env={**HERE, **(variables or {})})
+        self._words = [] if file is None else [str(file)]
+        super().__init__([*program("registry"), "serve", *self._words], log=log, env={**HERE, **(variables or {})})
         self._port = port
         self._file = log
 
@@ -49,6 +52,14 @@ class Deployment(Server):
         assert self._process is not None
         return self._process.wait(STOP_WITHIN)
 
+    def registry(self, *words: str) -> str:
+        """What another command of `registry` prints, given the same file and variables."""
+        return run(*program("registry"), *words, *self._words, env=self._env)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     @property
     def text(self) -> str:
         """All of the log."""
@@ -57,6 +68,65 @@ class Deployment(Server):
     def lines(self) -> list[dict[str, Any]]:
         """The log's lines, each as its fields; a line that is none, as of a traceback, fails."""
         return list(read_lines(self.text))
+
+
+class Deployments:
+    """Starts registries by files as people have them, with addresses and folders of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[Deployment] = []
+
+    def __call__(
+        self, name: str, *, root: str = "root", port: int = 0, by_variable: bool = False, **variables: object
+    ) -> Deployment:
+        """Starts the registry of a file.
+
+        Args:
+            name: of the file.
+            root: the folder of its images; none is given where it is empty.
+            port: where it listens; a free one for 0.
+            by_variable: whether `REGISTRY_CONFIGURATION_PATH` names the file, and not the command line.
+            variables: those that stand above the file, without `REGISTRY_`.
+        """
+        port, file = port or free_port(), FILES / f"{name}.yml"
+        given: dict[str, object] = {"HTTP_ADDR": f"127.0.0.1:{port}"}
+        given |= {"STORAGE_FILESYSTEM_ROOTDIRECTORY": self.folder / root} if root else {}
+        given |= {"CONFIGURATION_PATH": file} if by_variable else {}
+        environment = {f"REGISTRY_{key}": str(value) for key, value in (given | variables).items()}
+        log = self.folder / f"{len(self._started)}-{name}.log"
+        made = Deployment(None if by_variable else file, port, log=log, variables=environment)
+        self._started.append(made)
+        made.start()
+        return made
+
+    def end(self) -> None:
+        """Ends those that still run: each has to end well, and none may have a line in its log that is none."""
+        running = [each for each in self._started if each.is_running]
+        for each in running:
+            os.kill(each.pid, signal.SIGTERM)
+        try:
+            statuses = [each.wait() for each in running]
+        finally:
+            for each in running:
+                each.kill()
+        for each in self._started:
+            print(each.log())
+        assert not any(statuses)
+        for each in self._started:
+            each.lines()
+
+
+def deploying(tmp_path: Path) -> Iterator[Deployments]:
+    """For a fixture."""
+    made = Deployments(tmp_path)
+    yield made
+    made.end()
+
+
+def complaints(server: Deployment) -> list[str]:
+    """What is warned of, without the path of the files."""
+    return [each.removeprefix(f"{FILES}/") for each in messages(server.lines(), "warning", "error")]
 
 
 def read_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -95,6 +165,10 @@ class Client(Wire):
     def ask(self, method: str, path: str, body: Any = None, *, expect: int | None = None, **headers: str) -> Answer:
         where = path if path.startswith(f"{self._below}/") else self._below + path
         return super().ask(method, where, body, expect=expect, **{**self._headers, **headers})
+
+    def body_of(self, path: str, expect: int = 200) -> Any:
+        """The JSON that a path answers."""
+        return json.loads(self.ask("GET", path, expect=expect).body)
 
     def blob(self, repo: str, digest: str) -> int:
         found = self.ask("GET", f"/v2/{repo}/blobs/{digest}", expect=200).body
