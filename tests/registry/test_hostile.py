@@ -108,7 +108,6 @@ WHO = {
     "anonymous": {},
     "a user": callers.basic("alice", "1"),
     "an operator": callers.basic("olga", "2"),
-    "a forger": callers.basic("olga", "1"),
 }
 
 

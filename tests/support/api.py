@@ -70,11 +70,13 @@ class Api:
     Attributes:
         pathsend: whether the server beneath offers to send files itself.
         files_sent: how many it was handed.
+        address: where the client is.
     """
 
     def __init__(self, app: Any, *, pathsend: bool = False) -> None:
         self.app = app
         self.pathsend = pathsend
+        self.address = ("192.0.2.1", 40000)
         self.files_sent = 0
 
     async def ask(
@@ -126,7 +128,7 @@ class Api:
             "query_string": query.encode("latin-1"),
             "root_path": "",
             "headers": fields,
-            "client": ("192.0.2.1", 40000),
+            "client": self.address,
             "server": ("127.0.0.1", 5000),
             "extensions": {PATHSEND: {}} if self.pathsend else {},
         }
