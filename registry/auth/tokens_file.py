@@ -164,7 +164,10 @@ def _record(wish: Wish, secret: str) -> Record:
             expires=wish.expires,
         )
     except ValidationError as error:
-        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        first = error.errors()[0]
+        option = "--action" if first["loc"][0] == "actions" else "--repository"
+        told = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected any of ")
+        raise ConfigError(f"{option}: {told}") from error
 
 
 def revoke(path: Path, name: str) -> Record | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry import config
+from registry.commands.auditing import audited
 from registry.commands.common import failing
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def create(
         owner = _owner(settings, user, robot=robot)
         actions = tuple(each.strip() for each in action.split(","))
         wish = tokens_file.Wish(name, owner, tuple(repository or ["**"]), actions, _until(expires))
-        secret = tokens_file.create(settings.state_directory / tokens_file.FILE, wish)
+        with audited(file, "token create", name):
+            secret = tokens_file.create(settings.state_directory / tokens_file.FILE, wish)
         typer.echo(secret)
         whose = f"a token of {owner}" if owner else "a robot"
-        where, end = ", ".join(wish.repositories), f"until {_date(wish.expires)}" if wish.expires else "without an end"
+        where = "all repositories" if "**" in wish.repositories else ", ".join(wish.repositories)
+        end = f"until {_date(wish.expires)}" if wish.expires else "without an end"
         typer.echo(f"{name} is {whose} that may {', '.join(actions)} in {where}, {end}", err=True)
         typer.echo(f"log in: docker login --username {owner or name} --password-stdin HOST", err=True)
         if not _asks(settings):
@@ -111,9 +114,11 @@ def revoke(
 
     with failing():
         state = config.load(file).state_directory
-        found = tokens_file.revoke(state / tokens_file.FILE, name)
-        if found is None and not _end_login(_database(state), name):
-            raise config.ConfigError(f"there is no token and no login {name!r:.80}; `registry token list` lists them")
+        with audited(file, "token revoke", name):
+            found = tokens_file.revoke(state / tokens_file.FILE, name)
+            if found is None and not _end_login(_database(state), name):
+                told = f"there is no token and no login {name!r:.80}; `registry token list` lists them"
+                raise config.ConfigError(told)
         typer.echo(f"{name} is revoked")
 
 
@@ -134,7 +139,8 @@ def rotate_key(
     with failing():
         settings = config.load(file)
         seconds = 0.0 if at_once else settings.layerhouse.tokens.lifetime.total_seconds() + _ROTATION_MARGIN
-        kid = tokens_signing.rotate(settings.state_directory / tokens_signing.FILE, seconds)
+        with audited(file, "token rotate-key", "at once" if at_once else ""):
+            kid = tokens_signing.rotate(settings.state_directory / tokens_signing.FILE, seconds)
         told = "tokens by the key before are refused" if at_once else "tokens by the key before last until they end"
         typer.echo(f"tokens are signed by the key {kid} from now on; {told}")
 
