@@ -162,8 +162,9 @@ class _Lines(_Silence):
         )
 
     def end(self, plan: Plan) -> None:
-        if plan.young:
-            _write(f"{plan.young} unmarked blobs kept: younger than the grace period of {self._grace}")
+        for count, what in ((plan.young_manifests, "unused manifests"), (plan.young, "unmarked blobs")):
+            if count:
+                _write(f"{count} {what} kept: younger than the grace period of {self._grace}")
         _write(f"{'would free' if self._dry_run else 'freed'} {plan.size} bytes")
 
 
@@ -182,6 +183,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
     return {
         "marked": plan.marked,
         "young": plan.young,
+        "youngManifests": plan.young_manifests,
         "bytes": plan.size,
         "manifests": [
             {"repository": each.name, "digest": str(digest), "tags": tags}

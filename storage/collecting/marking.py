@@ -45,11 +45,13 @@ class Marked:
         blobs: to be kept, manifests among them.
         repositories: those in which something goes, without what they keep.
         unreadable: manifests that nobody can read.
+        young: how many manifests are kept for nothing but being young.
     """
 
     blobs: Marks = field(default_factory=Marks)
     repositories: list[RepositoryMarks] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    young: int = 0
 
 
 def _nobody(_repository: RepositoryMarks, _fresh: Sequence[Digest]) -> None:
@@ -86,6 +88,7 @@ def _take(marked: Marked, repository: RepositoryMarks, watch: Watch) -> None:
         marked.blobs.add(digest)
     watch(repository, [digest for digest in repository.blobs if marked.blobs.add(digest)])
     marked.unreadable += repository.unreadable
+    marked.young += repository.young
     if repository.changes:
         marked.repositories.append(repository.without_what_stays())
 

@@ -29,6 +29,7 @@ class Plan:
     Attributes:
         marked: how many blobs are in use, manifests among them.
         young: how many blobs are not in use, and too young to go.
+        young_manifests: how many manifests are kept for nothing but being young.
         repositories: where something goes, in order of names.
         blobs: content, in order of digests.
         unreadable: manifests that nobody can read.
@@ -36,6 +37,7 @@ class Plan:
 
     marked: int
     young: int
+    young_manifests: int
     repositories: tuple[RepositoryMarks, ...]
     blobs: tuple[Blob, ...]
     unreadable: tuple[Unreadable, ...]
@@ -76,4 +78,4 @@ async def plan_removals(engine: Engine, rules: Rules, marked: Marked) -> Plan:
     places = [(each, prefix) for each in HEX_LENGTHS for prefix in await engine.children(f"{paths.BLOBS}/{each}")]
     await folders.side_by_side(places, look_into)
     repositories, unreadable = tuple(marked.repositories), tuple(marked.unreadable)
-    return Plan(len(marked.blobs), young, repositories, tuple(sorted(found)), unreadable)
+    return Plan(len(marked.blobs), young, marked.young, repositories, tuple(sorted(found)), unreadable)

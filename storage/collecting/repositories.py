@@ -36,6 +36,7 @@ class RepositoryMarks:
         referrers: (subject, referrer) of entries of the referrers' index that go.
         hollow: folders of links that are gone, as Distribution leaves them.
         unreadable: manifests that may name anything.
+        young: how many manifests are in use for nothing but being young.
         vanishes: whether nothing is left of the repository then.
     """
 
@@ -47,6 +48,7 @@ class RepositoryMarks:
     referrers: tuple[tuple[Digest, Digest], ...] = ()
     hollow: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    young: int = 0
     vanishes: bool = False
 
     @property
@@ -81,6 +83,7 @@ async def mark_repository(engine: Engine, name: RepositoryName, rooms: frozenset
         referrers,
         (*(paths.revision(name, each) for each in revisions.hollow), *marking.hollow),
         marking.unreadable,
+        marking.young,
         not (marking.live or tags.names or marking.holds_more or rooms - folders.ROOMS)
         and not await engine.children(paths.uploads(name)),
     )
@@ -93,6 +96,7 @@ class _Marking:
         live: manifests in use.
         kept: digests of blobs that the repository keeps, manifests among them, in the order in which they were found.
         unreadable: manifests in use, or perhaps in use, that cannot be read.
+        young: how many manifests are in use for nothing but being young, or named by one that is.
         hollow: folders of links of blobs that are gone.
         holds_more: whether it links a blob, or a referrer, for another reason than a manifest of its own.
     """
@@ -104,12 +108,15 @@ class _Marking:
         self.live: set[Digest] = set()
         self.kept: dict[Digest, None] = {}
         self.unreadable: tuple[Unreadable, ...] = ()
+        self.young = 0
         self.hollow: list[str] = []
         self.holds_more = False
 
     async def mark_manifests(self, tags: Tags) -> None:
         self.live = reach(tags.digests if self._rules.untagged else self._revisions, self._references)
-        self.live |= reach(await self._young(), self._references)
+        kept = reach(await self._young(), self._references)
+        self.young = len(kept - self.live)
+        self.live |= kept
         self.unreadable = tuple(
             Unreadable(self._name, each.digest, each.problem)
             for each in self._revisions.values()

@@ -136,6 +136,20 @@ def test_the_grace_period_is_configured_or_given(sample: Sample, tmp_path: Path)
     assert "kept: younger" not in collect("-d", config, "--grace-period", "0s").out
 
 
+def test_what_stays_only_since_it_is_young_is_counted(tmp_path: Path) -> None:
+    async def write(store: Builder) -> None:
+        await store.image("r", b"1", tag="t")
+        for number in (b"2", b"3"):
+            await store.image("r", number, young=True)
+
+    written(tmp_path, write)
+    said = collect("--root", tmp_path, "-m")
+    assert said.lines[-2:] == ["2 unused manifests kept: younger than the grace period of 1:00:00", "freed 0 bytes"]
+    assert json.loads(collect("--root", tmp_path, "-m", "-d", "--json").out)["youngManifests"] == 2
+    assert "kept" not in collect("--root", tmp_path).out
+    assert len(json.loads(collect("--root", tmp_path, "-m", "--json", "--grace-period", "0s").out)["manifests"]) == 2
+
+
 def test_the_variable_names_the_config(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "config.yml"
     config.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {sample.root}}}}}\n")
