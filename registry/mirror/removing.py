@@ -14,7 +14,6 @@ next one finds both (`recover`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from itertools import groupby
 
@@ -47,16 +46,20 @@ class Remover:
         engine: where it lies.
         index: of what was fetched.
         pins: gives what is pinned now.
-        grace: how many seconds the pause has.
+        pause: waits until who has begun to push or mount something has linked it.
     """
 
     def __init__(
-        self, engine: Engine, index: SharedFile[Index], pins: Callable[[], Awaitable[Pins]], grace: float = GRACE
+        self,
+        engine: Engine,
+        index: SharedFile[Index],
+        pins: Callable[[], Awaitable[Pins]],
+        pause: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._index = index
         self._pins = pins
-        self._grace = grace
+        self._pause = pause
 
     async def remove(
         self, contents: Sequence[Content], within: Callable[[RepositoryName], bool] = everywhere
@@ -106,12 +109,8 @@ class Remover:
         for name in concerned:
             needed |= await tree.pushed(self._engine, name)
             if pins.of(name):
-                needed |= await self._pinned(name, pins)
+                needed |= await tree.needed(self._engine, name, await pins.roots(self._engine, name))
         return needed
-
-    async def _pinned(self, name: RepositoryName, pins: Pins) -> set[Digest]:
-        roots = await pins.roots(self._engine, name, await tree.manifests(self._engine, name))
-        return await tree.needed(self._engine, name, roots)
 
     async def _unlink(self, links: Iterable[Link]) -> None:
         for name, some in groupby(sorted(links), key=lambda link: link.name):
@@ -131,7 +130,7 @@ class Remover:
     async def _free(self, stamps: dict[Digest, Stat | None]) -> None:
         if not stamps:
             return
-        await asyncio.sleep(self._grace)
+        await self._pause()
         linked = {link.digest for link in await tree.linked(self._engine, stamps)}
         for digest, stamp in stamps.items():
             if digest not in linked and stamp is not None:

@@ -67,7 +67,7 @@ class Usage:
         self.index = SharedFile(
             state / INDEX, Index, "a new one is made from the tree, but pins that were set by command are lost"
         )
-        self.remover = Remover(engine, self.index, self.pins, removing.GRACE)
+        self.remover = Remover(engine, self.index, self.pins, partial(asyncio.sleep, removing.GRACE))
         self.evictor = Evictor(space, self.index, self.remover, scratch=scratch, clock=clock)
         self._scratch, self._folder, self._clock = scratch, self.index.path.parent, clock
         self._uses: dict[Digest, float] = {}
