@@ -1,6 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, answering with `Exchange` and bounding what a client may send and wait for."""
 
 import asyncio
+import logging
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +15,9 @@ from registry.listening import unmapped
 
 PIPELINE_LIMIT = 64
 """Requests that may wait for the answers before theirs: each costs a hundred times what it takes to send it."""
+
+_HANDSHAKE = 0x16  # content type (RFC 8446, section 5.1)
+_log = logging.getLogger("registry")
 
 
 class RegistryProtocol(HttpToolsProtocol):
@@ -69,6 +73,11 @@ class RegistryProtocol(HttpToolsProtocol):
         return waits and self.scheme == "http"
 
     def data_received(self, data: bytes) -> None:
+        if data[0] == _HANDSHAKE and self.cycle is None and not self._unparsed:
+            # No fault: docker asks every registry by TLS first, those on its own machine too.
+            _log.debug("%s speaks TLS, which is not served at this address", self.client and self.client[0])
+            self.send_400_response("TLS is not served at this address.")
+            return
         # Kept from uvicorn, which would stop the clock at each byte.
         clock, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         self._unparsed += len(data)

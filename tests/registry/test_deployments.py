@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def test_the_file_of_the_image_registry_2_and_then_a_read_only_one(deploy: Deplo
     assert status(server.host, "DELETE", f"/v2/an/image/manifests/{digest}") == 405
     with Client(server.host) as client:
         assert client.ask("GET", "/v2/").headers["x-content-type-options"] == "nosniff"
+    # As docker does first, which is nothing to be warned of.
+    with pytest.raises(ssl.SSLError), Client(server.host, tls=ssl.create_default_context()):
+        pass
     assert complaints(server) == []
     assert {line["service"] for line in server.lines()} == {"registry"}
     server.stop()
