@@ -108,6 +108,10 @@ class RegistryProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._room.works(self)
         version = self.parser.get_http_version()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts != 1 and (hosts or version == "1.1"):
+            # Two readers could take it for requests to two hosts (RFC 9112, section 3.2).
+            raise ValueError("expected one Host header")
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         self.scope["method"] = self.parser.get_method().decode("ascii")
