@@ -38,6 +38,7 @@ class Session:
         patience: how often something is tried again.
         report: is told every event, from within the event loop: it must not block.
         connect: opens the transport, given the number of connections.
+        around: what is put around it, to see what passes.
 
     Attributes:
         report: hears what happens.
@@ -57,6 +58,7 @@ class Session:
         patience: Patience | None = None,
         report: Report = silent,
         connect: Callable[[int], Transport] | None = None,
+        around: Callable[[Transport], Transport] = lambda transport: transport,
     ) -> None:
         self.jobs = jobs
         self.slots = Slots(jobs, per_host)
@@ -65,6 +67,7 @@ class Session:
         self.patience.told = lambda host, seconds, cause: self.report(Waiting(None, host, seconds, cause))
         self.hosts = hosts or Hosts(mirrors=mirrors, plain_http=plain_http, insecure=insecure)
         self._connect = connect or self._opened
+        self._around = around
         self._transport: Transport | None = None
         self._access = Access(credentials or Credentials(os.environ))
 
@@ -96,7 +99,7 @@ class Session:
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """See `client.wire.exchange.Transport`; the first request opens the transport."""
         if self._transport is None:
-            self._transport = self._connect(self.jobs + 2)
+            self._transport = self._around(self._connect(self.jobs + 2))
         return self._transport.send(request)
 
     async def _apis(self, reference: Reference, actions: tuple[str, ...]) -> Sequence[Api]:

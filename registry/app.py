@@ -7,13 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from registry import acceptance, engines, exclusion, logs
 from registry.api import errors, lists, management, manifests, openapi, uploads
+from registry.api.addressing import AddressedRequests
 from registry.api.forwarded import ForwardedRequests
 from registry.api.guard import guard
 from registry.api.prefix import CompletedAnswers, PrefixedRequests
@@ -34,6 +35,9 @@ from storage.engine import Engine
 from storage.memory import MemoryEngine
 from storage.store import Store
 
+if TYPE_CHECKING:
+    from registry.mirror.mirror import Mirror
+
 Work = Callable[[], Coroutine[Any, Any, None]]
 _log = logging.getLogger("registry")
 _AFTER_A_FAULT = 10.0
@@ -46,7 +50,8 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     Every path ends in the same envelope of errors.
     """
     seen = observe(settings, engine)
-    store, background = _store(settings, seen.engine)
+    mirror = _mirror(settings, seen.engine)
+    store, background = _store(settings, seen.engine, mirror)
     notifications = Notifications(settings)
     if notifications.wanted:
         seen.sources.append(partial(families, notifications))
@@ -62,6 +67,9 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     served = guarded(app, lambda: hiding(absent()), settings, background)
     if audit is not None:
         served = AuditedRequests(served, audit)
+    if mirror is not None:
+        seen.sources.append(mirror.families)
+        served = AddressedRequests(served, mirror.instance, mirror.upstreams)
     if settings.http.prefix != "/":
         served = PrefixedRequests(served, settings.http.prefix)
     if seen.health.watched:
@@ -71,14 +79,20 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
     return _reached(RequestMiddleware(served, logs.AccessLog(settings.log), seen.requests), settings)
 
 
-def _store(settings: Settings, engine: Engine) -> tuple[Store, list[Work]]:
-    """Returns the store, and what works beside it: a mirror's repositories have what its upstream has."""
-    if not settings.proxy.remoteurl:
-        return Store(engine, sparse_images=settings.layerhouse.sparseimages, rules=acceptance.rules(settings)), []
+def _mirror(settings: Settings, engine: Engine) -> Mirror | None:
+    if not (settings.proxy.remoteurl or settings.layerhouse.mirror.upstreams):
+        return None
     from registry.mirror.mirror import Mirror  # noqa: PLC0415 - the client is not needed to host
 
-    mirror = Mirror(settings.proxy, engine, settings.storage.filesystem.rootdirectory)
-    return Store(engine, sparse_images=True, dressed=mirror.dressed), [mirror.run]
+    return Mirror(settings, engine)
+
+
+def _store(settings: Settings, engine: Engine, mirror: Mirror | None) -> tuple[Store, list[Work]]:
+    """Returns the store, and what works beside it: a mirror's repositories have what its upstream has."""
+    sparse, rules = settings.layerhouse.sparseimages, acceptance.rules(settings)
+    if mirror is None:
+        return Store(engine, sparse_images=sparse, rules=rules), []
+    return Store(engine, sparse_images=sparse, rules=rules, dressed=mirror.dressed), [mirror.run]
 
 
 def _reached(app: ASGIApp, settings: Settings) -> ASGIApp:

@@ -7,20 +7,29 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 
-from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import BlobUnknown, GrammarError, ManifestInvalid, ManifestUnknown, RegistryError, StorageError
+from ocispec.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown, RegistryError, StorageError
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
+from registry.mirror.asked import tell_stale
+from registry.mirror.counting import Counts
 from registry.mirror.fetching import Fetches
+from registry.mirror.flights import Flights, copy
+from registry.mirror.lists import Lists, is_gone
 from registry.mirror.marks import Kind
-from registry.mirror.upstream import Refused, Upstream, answered
+from registry.mirror.remembering import Freshness, Remembered
+from registry.mirror.upstream import Upstream, answered
 from registry.mirror.usage import Usage
 from storage.engine import Content
-from storage.repository import Blobs, Manifests, Page, Referrers, StoredManifest, TagLink, Tags
+from storage.repository import Blobs, Manifests, StoredManifest
 
 _log = logging.getLogger("registry")
+# What upstream has not is not asked for again for so many seconds.
+ABSENT_SECONDS = 5.0
+_MOST_ABSENT = 10_000
 
 
 class Sizes:
@@ -45,18 +54,43 @@ class Sizes:
             self._sizes.popitem(last=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind the repositories of one upstream.
+
+    Attributes:
+        upstream: the registry that is asked.
+        fetches: its blobs on their way.
+        flights: its questions on their way.
+        freshness: when its tags were confirmed.
+        lists: its lists.
+        sizes: how long its blobs are.
+        usage: is told what was fetched and used.
+        counts: is told what was asked for.
+        absent: what it said lately that it has not.
+    """
+
+    upstream: Upstream
+    fetches: Fetches
+    flights: Flights
+    freshness: Freshness
+    lists: Lists
+    sizes: Sizes
+    usage: Usage
+    counts: Counts
+    absent: Remembered[tuple[RepositoryName, Tag | Digest], RegistryError] = field(
+        default_factory=lambda: Remembered(_MOST_ABSENT)
+    )
+
+
 class MirroredBlobs:
     """Implements `storage.repository.Blobs`."""
 
-    def __init__(
-        self, name: RepositoryName, here: Blobs, upstream: Upstream, fetches: Fetches, sizes: Sizes, *, usage: Usage
-    ) -> None:
+    def __init__(self, name: RepositoryName, there: RepositoryName, here: Blobs, behind: Behind) -> None:
         self._name = name
+        self._there = there
         self._here = here
-        self._upstream = upstream
-        self._fetches = fetches
-        self._sizes = sizes
-        self._usage = usage
+        self._behind = behind
 
     async def size(self, digest: Digest) -> int:
         with suppress(BlobUnknown):
@@ -64,11 +98,15 @@ class MirroredBlobs:
         return await self._size_there(digest)
 
     async def open(self, digest: Digest) -> Content:
+        count = self._behind.counts.blobs
         with suppress(BlobUnknown):
             found = await self._here.open(digest)
-            self._usage.used(self._name, digest)
+            self._behind.usage.used(self._name, digest)
+            count.hit(found.size)
             return found
-        fetch = self._fetches.of(self._name, digest, await self._size_there(digest))
+        size = await self._size_there(digest)
+        fetch = self._behind.fetches.of(self._name, digest, size, self._there)
+        count.missed(size)
         return await fetch.content() or await self._here.open(digest)
 
     async def mount(
@@ -80,46 +118,51 @@ class MirroredBlobs:
         await self._here.delete(digest)
 
     async def _size_there(self, digest: Digest) -> int:
-        known = self._sizes.get(self._name, digest)
+        """Returns how long a blob is that upstream's repository has: its manifests say so, or it does itself."""
+        known = self._behind.sizes.get(self._name, digest)
         if known is not None:
             return known
+        key = self._name, digest
+        if absent := self._behind.absent.get(key, ABSENT_SECONDS):
+            raise copy(absent)
+        try:
+            return await self._behind.flights.join(("blob", *key), partial(self._asked, digest))
+        except RegistryError as error:
+            if error.status == BlobUnknown.status:
+                self._behind.absent.put(key, error)
+            raise
+
+    async def _asked(self, digest: Digest) -> int:
         with answered():
-            return await self._upstream.size(self._name, digest)
+            return await self._behind.upstream.size(self._there, digest)
 
 
 class MirroredManifests:
     """Implements `storage.repository.Manifests`.
 
-    A tag is asked of upstream each time, by a HEAD, which Docker Hub does not count; the manifest is fetched only
-    where it stands for another digest than here. Where upstream does not answer, what is here is served.
+    A tag is believed for a while, then asked for by a HEAD, which Docker Hub does not count; a manifest is fetched only
+    where it stands for another one than here. Where upstream cannot be asked, what is here is served, and the answer
+    says so. Of many who ask at once, one asks upstream.
     """
 
-    def __init__(
-        self,
-        name: RepositoryName,
-        here: Manifests,
-        upstream: Upstream,
-        sizes: Sizes,
-        usage: Usage,
-    ) -> None:
+    def __init__(self, name: RepositoryName, there: RepositoryName, here: Manifests, behind: Behind) -> None:
         self._name = name
+        self._there = there
         self._here = here
-        self._upstream = upstream
-        self._sizes = sizes
-        self._usage = usage
+        self._behind = behind
+        self._upstream = behind.upstream
 
     async def get(self, reference: Tag | Digest) -> StoredManifest:
         found = await self._at_hand(reference)
-        if found and isinstance(reference, Digest):
+        count = self._behind.counts.manifests
+        if found is None:
+            found = await self._missing(reference)
+            count.missed(len(found.raw))
             return found
-        try:
-            with answered():
-                return await self._current(reference, found)
-        except RegistryError as error:
-            if found is None or _is_gone(error):
-                raise
-            _log.warning("%s:%s is served as it is here: %s", self._name, reference, error.message)
-            return found
+        if isinstance(reference, Tag) and not self._behind.freshness.is_fresh(self._name, reference):
+            found = await self._confirmed(reference, found)
+        count.hit(len(found.raw))
+        return found
 
     async def put(
         self, reference: Tag | Digest, raw: bytes, media_type: str | None, tags: Sequence[Tag] = ()
@@ -134,83 +177,65 @@ class MirroredManifests:
             found = await self._here.get(reference)
         except ManifestUnknown:
             return None
-        self._usage.used(self._name, found.digest)
-        if self._sizes.get(self._name, found.digest) is None:
+        self._behind.usage.used(self._name, found.digest)
+        if self._behind.sizes.get(self._name, found.digest) is None:
             with suppress(ManifestInvalid):
                 manifest = await asyncio.to_thread(Manifest.parse, found.raw, found.media_type)
-                self._sizes.learn(self._name, found.digest, manifest)
+                self._behind.sizes.learn(self._name, found.digest, manifest)
         return found
 
-    async def _current(self, reference: Tag | Digest, found: StoredManifest | None) -> StoredManifest:
-        remote = self._upstream.remote(self._name)
-        if isinstance(reference, Tag):
-            stated = await remote.head(reference)
-            if found and stated == found.digest:
-                return found
-        digest, manifest = await remote.manifest(reference)
-        self._sizes.learn(self._name, digest, manifest)
+    async def _missing(self, reference: Tag | Digest) -> StoredManifest:
+        """Fetches what is not here, unless upstream just said that it has none."""
+        key = self._name, reference
+        if absent := self._behind.absent.get(key, ABSENT_SECONDS):
+            raise copy(absent)
+        try:
+            return await self._behind.flights.join(("manifest", *key), partial(self._arrived, reference))
+        except RegistryError as error:
+            if error.status == NameUnknown.status:
+                self._behind.absent.put(key, error)
+            raise
+
+    async def _arrived(self, reference: Tag | Digest) -> StoredManifest:
+        # The flight before this one may have brought it since it was looked for.
+        return await self._at_hand(reference) or await self._fetched(reference)
+
+    async def _confirmed(self, tag: Tag, found: StoredManifest) -> StoredManifest:
+        """Returns what a tag stands for now, or what it stood for when that cannot be found out."""
+        try:
+            return await self._behind.flights.join(("tag", self._name, tag), partial(self._current, tag, found))
+        except RegistryError as error:
+            if is_gone(error) or not await self._behind.freshness.is_usable(self._name, tag):
+                raise
+            _log.debug("%s:%s is served as it is here: %s", self._name, tag, error.message)
+            tell_stale()
+            return found
+
+    async def _current(self, tag: Tag, found: StoredManifest) -> StoredManifest:
+        stated = await self._upstream.head(self._there, tag)
+        if stated == found.digest:
+            await self._behind.freshness.confirmed(self._name, tag)
+            return found
+        known = await self._at_hand(stated) if stated else None
+        if known is None:
+            return await self._fetched(tag)
+        await self._here.put(known.digest, known.raw, known.media_type, (tag,))
+        await self._behind.freshness.confirmed(self._name, tag)
+        return known
+
+    async def _fetched(self, reference: Tag | Digest) -> StoredManifest:
+        with answered():
+            digest, manifest = await self._upstream.remote(self._there).manifest(reference)
+        self._behind.counts.manifests.pulled += len(manifest.raw)
+        self._behind.sizes.learn(self._name, digest, manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()
         try:
-            async with self._usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
+            async with self._behind.usage.fetched(self._name, digest, len(manifest.raw), Kind.MANIFEST):
                 stored, _ = await self._here.put(digest, manifest.raw, manifest.media_type, tags)
         except StorageError as error:
             # A full disk here is no reason to go without what is there.
             _log.error("%s:%s cannot be kept: %s", self._name, reference, error.message)
             return StoredManifest(digest, manifest.media_type, manifest.raw)
+        for tag in tags:
+            await self._behind.freshness.confirmed(self._name, tag)
         return stored
-
-
-class MirroredTags:
-    """Implements `storage.repository.Tags`: upstream's list; what is here where upstream does not answer."""
-
-    def __init__(self, name: RepositoryName, here: Tags, upstream: Upstream) -> None:
-        self._name = name
-        self._here = here
-        self._upstream = upstream
-
-    async def page(self, after: str, limit: int) -> Page:
-        try:
-            with answered():
-                names = await self._upstream.tags(self._name)
-        except RegistryError as error:
-            if _is_gone(error):
-                raise
-            _log.warning("%s: the tags that are here are listed: %s", self._name, error.message)
-            return await self._here.page(after, limit)
-        return Page.of(sorted({each for each in names if each > after and _is_tag(each)})[: limit + 1], limit)
-
-    async def link(self, tag: Tag) -> TagLink:
-        return await self._here.link(tag)
-
-    async def delete(self, tag: Tag) -> None:
-        await self._here.delete(tag)
-
-
-class MirroredReferrers:
-    """Implements `storage.repository.Referrers`: upstream's; what is here where upstream does not answer."""
-
-    def __init__(self, name: RepositoryName, here: Referrers, upstream: Upstream) -> None:
-        self._name = name
-        self._here = here
-        self._upstream = upstream
-
-    async def of(self, subject: Digest) -> tuple[Descriptor, ...]:
-        try:
-            with answered():
-                return await self._upstream.referrers(self._name, subject)
-        except RegistryError as error:
-            _log.warning("%s: the referrers that are here are listed: %s", self._name, error.message)
-            return await self._here.of(subject)
-
-
-def _is_gone(error: RegistryError) -> bool:
-    """Whether upstream knows better than what is here; anything else is a reason to serve that."""
-    return error.status == 404 and not isinstance(error, Refused)
-
-
-def _is_tag(text: str) -> bool:
-    try:
-        Tag.parse(text)
-    except (RegistryError, GrammarError):
-        return False
-    return True
