@@ -32,7 +32,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAME_LOGIN_SECONDS = 600.0
 TOKENS = ("lh_", "lhr_", "eyJ")
-"""How tokens begin, ours and JSON Web Tokens: of a name that does so, nothing is shown. Some type it in the wrong place."""
+"""How tokens begin, ours and JSON Web Tokens. Some type them in place of a name: of such a name, nothing is shown."""
 _MOST_NAME = 100
 _MOST_AGENT = 200
 _MOST_SCOPES = 20

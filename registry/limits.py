@@ -25,6 +25,7 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PATIENCE = 10.0
+_LEAST_WAITING = 64
 _RETRY_SECONDS = 5
 _SILENCE = 60.0
 _log = logging.getLogger("registry")
@@ -61,7 +62,8 @@ def _network(host: str) -> str:
 class LimitedRequests:
     """Lets so many requests of one client be in progress; plain ASGI, because every request pays for it.
 
-    As many more wait for their turn, 10 seconds at most. Who comes by a UNIX socket has no address, and no limit.
+    As many more, or 64 if those are more, wait for their turn, 10 seconds at most. Who comes by a UNIX socket has no
+    address, and no limit.
 
     Args:
         most: how many requests of one client; more than 0.
@@ -97,7 +99,7 @@ class LimitedRequests:
     async def _turn(self, client: str) -> None:
         """Takes over the place of a request that ends; a cancelled call has none."""
         waiting = self._waiting.setdefault(client, deque())
-        if len(waiting) >= self._most:
+        if len(waiting) >= max(self._most, _LEAST_WAITING):
             raise self._too_many()
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)

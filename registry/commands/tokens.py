@@ -16,6 +16,7 @@ from registry.commands.common import failing
 
 if TYPE_CHECKING:
     from registry.auth.tokens_database import TokenDatabase
+    from registry.auth.tokens_file import Wish
 
 app = typer.Typer()
 _token = typer.Typer(help="Manage personal and robot tokens, and the logins that clients keep.", no_args_is_help=True)
@@ -73,13 +74,8 @@ def create(
         with audited(file, "token create", name):
             secret = tokens_file.create(settings.state_directory / tokens_file.FILE, wish)
         typer.echo(secret)
-        whose = f"a token of {owner}" if owner else "a robot"
-        where = "all repositories" if "**" in wish.repositories else ", ".join(wish.repositories)
-        end = f"until {_date(wish.expires)}" if wish.expires else "without an end"
-        typer.echo(f"{name} is {whose} that may {', '.join(actions)} in {where}, {end}", err=True)
-        typer.echo(f"log in: docker login --username {owner or name} --password-stdin HOST", err=True)
-        if not _asks(settings):
-            typer.echo("registry: anybody comes in without a token: no auth and no layerhouse.tokens is set", err=True)
+        for line in _told(wish, settings):
+            typer.echo(line, err=True)
 
 
 @_token.command("list")
@@ -156,6 +152,16 @@ def _owner(settings: config.Settings, user: str | None, *, robot: bool) -> str |
         if user not in Passwords.parse(read_small(htpasswd.path), htpasswd.path).hashes:
             raise config.ConfigError(f"there is no user {user!r:.80} in {htpasswd.path}; `registry user add` adds one")
     return user
+
+
+def _told(wish: Wish, settings: config.Settings) -> Iterator[str]:
+    whose = f"a token of {wish.user}" if wish.user else "a robot"
+    where = "all repositories" if "**" in wish.repositories else ", ".join(wish.repositories)
+    end = f"until {_date(wish.expires)}" if wish.expires else "without an end"
+    yield f"{wish.name} is {whose} that may {', '.join(wish.actions)} in {where}, {end}"
+    yield f"log in: docker login --username {wish.user or wish.name} --password-stdin HOST"
+    if not _asks(settings):
+        yield "registry: anybody comes in without a token: no auth and no layerhouse.tokens is set"
 
 
 def _asks(settings: config.Settings) -> bool:

@@ -20,9 +20,9 @@ class Limits(Section):
 
     perclient: _Count = Field(
         default=256,
-        description="How many requests of one address (of IPv6: of one /64) may be in progress. As many more wait, up "
-        "to 10 seconds, and what comes then is answered 429 with `Retry-After`; `0`: any number. Behind a proxy that "
-        "is not one of `trustedproxies`, all clients have the proxy's address.",
+        description="How many requests of one address (of IPv6: of one /64) may be in progress. As many more, or 64 if "
+        "those are more, wait up to 10 seconds, and what is in excess then is answered 429 with `Retry-After`; `0`: "
+        "any number. Behind a proxy that is not one of `trustedproxies`, all clients have the proxy's address.",
     )
     total: _Count = Field(
         default=8192,

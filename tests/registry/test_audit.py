@@ -371,7 +371,8 @@ def run(tmp_path: Path, log: Log) -> Callable[..., Any]:
     """Run `registry user`, with a configuration that names a file, or does not."""
     users, config = tmp_path / "htpasswd", tmp_path / "config.yml"
     audit = f"layerhouse: {{audit: {{file: {log.path}}}}}\n"
-    begin = f"version: 0.1\nstorage: {{filesystem: {{}}}}\nauth: {{htpasswd: {{path: {users}}}}}\n"
+    storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path}/root}}}}\n"
+    begin = f"version: 0.1\n{storage}auth: {{htpasswd: {{path: {users}}}}}\n"
 
     def running(*words: str, audited: str = audit) -> Any:
         config.write_text(begin + audited)
@@ -391,6 +392,22 @@ def test_what_commands_change_is_told(run: Any, log: Log, monkeypatch: pytest.Mo
         ("administration", "done", "operator", "operator", command, "ann")
         for command in ("user add", "user passwd", "user remove")
     ]
+
+
+def test_tokens_that_are_made_and_revoked_are_told_and_never_shown(run: Any, log: Log, tmp_path: Path) -> None:
+    assert run("add", "ann").exit_code == 0
+    config = ["--config", str(tmp_path / "config.yml")]
+    made = CliRunner().invoke(commands, ["token", "create", "ci", "--robot", *config])
+    assert made.exit_code == 0
+    assert CliRunner().invoke(commands, ["token", "revoke", "ci", *config]).exit_code == 0
+    assert CliRunner().invoke(commands, ["token", "revoke", "ci", *config]).exit_code == 1
+    assert CliRunner().invoke(commands, ["token", "rotate-key", "--at-once", *config]).exit_code == 0
+    assert log.told("command", "subject")[1:] == [
+        ("token create", "ci"),
+        ("token revoke", "ci"),
+        ("token rotate-key", "at once"),
+    ]
+    assert made.stdout.strip() not in log.path.read_text()
 
 
 @pytest.mark.parametrize("audited", ["", "layerhouse: {audit: {file: stderr}}\n"])
