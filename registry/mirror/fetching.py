@@ -71,6 +71,10 @@ class Fetches:
         self._running: dict[tuple[Digest, int], Fetch] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
+    @property
+    def is_running(self) -> bool:
+        return self._tasks is not None
+
     async def run(self) -> None:
         """Gives fetches a life of their own, until it is cancelled: then they end, and what came stays for the next."""
         async with self._upstream.session, asyncio.TaskGroup() as tasks:
