@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,9 @@ from bench.client.measure import Goal, Job, Row, figures, measure
 from bench.client.report import BEGIN, cells, facts
 from bench.client.servers import Relay
 from bench.load import Connection
+from bench.mirror.__main__ import cells as cells_of_mirror
+from bench.mirror.measure import Result
+from bench.mirror.servers import link
 from bench.servers import Ours
 from tests.support.source import ROOT
 
@@ -58,6 +62,50 @@ def test_it_measures_pages_of_long_lists(tmp_path: Path) -> None:
         assert float(row[3]) > 0
         assert row[5].strip() in ("reached", "missed")
     assert list(tmp_path.iterdir()) == []
+
+
+MIRRORED = ["--runs", "1", "--seconds", "0.1", "--large", "2", "--volume", "4", "--images", "2", "--image", "2"]
+
+
+@pytest.mark.peer("iproute")
+def test_it_measures_the_mirror(tmp_path: Path) -> None:
+    words = [*MIRRORED, "--peers", "none", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.mirror", *words]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("|") for line in told.splitlines() if line.startswith("| ")][1:]
+    assert [row[1].strip() for row in rows] == [
+        "large blob GET, warm: CPU µs/MB",
+        "manifest GET by tag, warm: CPU µs",
+        "manifest GET by digest, warm: CPU µs",
+        "5 KB blob GET, warm: CPU µs",
+        "first byte of a blob, cold, far away: ms",
+        "first byte of a blob, cold, on loopback: ms",
+        "one cold pull of 2 MB over 200 Mbit/s: s",
+        "20 at once: s",
+    ]
+    assert all(float(row[3].replace(",", "")) > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.peer("iproute")
+def test_a_link_goes_away_whatever_happens_on_it() -> None:
+    def spaces() -> str:
+        return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+
+    def broken() -> None:
+        with link("200mbit") as made:
+            assert made.namespace in spaces()
+            raise RuntimeError("in the middle")
+
+    before = spaces()
+    with pytest.raises(RuntimeError, match="in the middle"):
+        broken()
+    assert f"lhbench-{os.getpid()}" not in before + spaces()
+
+
+def test_what_was_given_up_is_said() -> None:
+    result = Result("20 at once: s", {"mirror": [4.0], "docker-registry": [None]}, 1.2, 1.15)
+    assert cells_of_mirror(result) == ["20 at once: s", "-", "4.0", "given up", "1.20", "≤ 1.15", "missed"]
 
 
 def path_of(layer: Layer) -> str:

@@ -27,10 +27,11 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
     "crun": (("crun", "unshare"), "apt-get install crun"),
     "debootstrap": (("debootstrap",), "apt-get install debootstrap"),
     "docker-compose": (("docker-compose",), "apt-get install docker-compose"),
+    "iproute": (("ip", "tc"), "apt-get install iproute2"),
     "root": ((), "run the tests as root"),
     "conformance": (("conformance",), f"go install {CONFORMANCE_PACKAGE}"),
 }
-NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd", "umoci", "runc", "crun", "debootstrap", "root"}
+NEEDS_ROOT = {"tmpfs", "docker", "podman", "containerd", "umoci", "runc", "crun", "debootstrap", "iproute", "root"}
 
 
 def find(program: str) -> str | None:
