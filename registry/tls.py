@@ -196,7 +196,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise TlsError(f"{file}: {error.strerror or error}") from error
+        raise TlsError(f"http.tls: {file}: {error.strerror or error}") from error
 
 
 def _no_password() -> Never:

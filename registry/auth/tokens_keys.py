@@ -60,12 +60,16 @@ class OutsideKeys:
     """
 
     def __init__(self, rootcertbundle: Path | None, jwks: str | None) -> None:
-        bundle, place = rootcertbundle, f"auth.token.rootcertbundle: {rootcertbundle}"
-        self._bundle = Watched(bundle, lambda data: Roots.parse(data, place)) if bundle else None
+        self._bundle = None
+        if rootcertbundle:
+            bundle = f"auth.token.rootcertbundle: {rootcertbundle}"
+            self._bundle = Watched(rootcertbundle, lambda data: Roots.parse(data, bundle), place=bundle)
         is_remote = jwks is not None and jwks.startswith(("http://", "https://"))
         self._remote = RemoteKeys(jwks) if jwks and is_remote else None
-        place = f"auth.token.jwks: {jwks}"
-        self._file = Watched(Path(jwks), lambda data: parse_jwks(data, place)) if jwks and not is_remote else None
+        self._file = None
+        if jwks and not is_remote:
+            place = f"auth.token.jwks: {jwks}"
+            self._file = Watched(Path(jwks), lambda data: parse_jwks(data, place), place=place)
 
     @property
     def roots(self) -> tuple[x509.Certificate, ...]:

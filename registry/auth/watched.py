@@ -18,15 +18,18 @@ T = TypeVar("T")
 _log = logging.getLogger("registry")
 
 
-def read_small(path: Path) -> bytes:
-    """Returns a whole file; raises ConfigError where it cannot be read, or is longer than such a file can be."""
+def read_small(path: Path, place: str | None = None) -> bytes:
+    """Returns a whole file; raises ConfigError where it cannot be read, or is longer than such a file can be.
+
+    `place` is what messages call it: its path, where nothing is said.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(_LIMIT + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        raise ConfigError(f"{place or path}: {error.strerror or error}") from error
     if len(data) > _LIMIT:
-        raise ConfigError(f"{path}: longer than {_LIMIT >> 20} MiB")
+        raise ConfigError(f"{place or path}: longer than {_LIMIT >> 20} MiB")
     return data
 
 
@@ -40,13 +43,17 @@ class Watched(Generic[T]):
         path: of the file.
         parse: makes a value of its bytes; raises ConfigError.
         missing: what stands for a file that is not there; None where there has to be one.
+        place: what messages call it: its path, where nothing is said.
 
     Raises:
         ConfigError: the file cannot be read, or not be used, to begin with.
     """
 
-    def __init__(self, path: Path, parse: Callable[[bytes], T], *, missing: bytes | None = None) -> None:
+    def __init__(
+        self, path: Path, parse: Callable[[bytes], T], *, missing: bytes | None = None, place: str | None = None
+    ) -> None:
         self._path = path
+        self._place = place
         self._missing = missing
         self._parse = parse
         self._seen = self._version()
@@ -83,7 +90,7 @@ class Watched(Generic[T]):
     def _load(self) -> T:
         if self._missing is not None and not self._path.exists():
             return self._parse(self._missing)
-        return self._parse(read_small(self._path))
+        return self._parse(read_small(self._path, self._place))
 
     def _version(self) -> tuple[int, ...] | None:
         try:

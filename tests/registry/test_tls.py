@@ -375,7 +375,7 @@ def test_files_that_cannot_be_served_are_named_with_what_was_expected(authority:
             folder / "locked.key")  # fmt: skip
     (folder / "old.key").write_bytes((folder / "locked.key").read_bytes())
     for tls, told in (
-        (tls_of(authority, "absent"), r"absent\.crt: No such file or directory$"),
+        (tls_of(authority, "absent"), r"^http\.tls: .*absent\.crt: No such file or directory$"),
         (tls_of(authority, key="absent"), r"absent\.key: No such file or directory$"),
         (tls_of(authority, "text", "server"), r"text\.crt: expected certificates in PEM"),
         (tls_of(authority, key="text"), "text.key: No such file"),

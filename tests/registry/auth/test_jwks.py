@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -168,9 +169,23 @@ def test_an_id_is_a_key_of_a_dictionary_and_no_path(tmp_path: Path, name: str) -
 
 
 def test_files_that_are_not_there_are_told_before_anything_listens(tmp_path: Path) -> None:
-    for given in ((tmp_path / "none", None), (None, str(tmp_path / "none"))):
-        with pytest.raises(ConfigError, match="No such file"):
+    none, there = tmp_path / "none", jwks(tmp_path / "jwks.json", jwk(key(), "one"))
+    for given, name in (((none, str(there)), "rootcertbundle"), ((None, str(none)), "jwks")):
+        with pytest.raises(ConfigError, match=rf"^auth\.token\.{name}: {none}: No such file"):
             OutsideKeys(*given)
+
+
+async def test_a_file_that_becomes_useless_is_named_with_its_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(certify("root").pem)
+    found = OutsideKeys(bundle, str(jwks(tmp_path / "jwks.json", jwk(key(), "one"))))
+    bundle.write_text("nothing")
+    time.sleep(0.1)  # as long as nobody looks again
+    await found.refresh()
+    assert f"auth.token.rootcertbundle: {bundle}: expected certificates in PEM" in caplog.text
+    assert found.roots
 
 
 async def test_keys_at_an_address_are_fetched_at_most_once_a_minute(
