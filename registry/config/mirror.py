@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from registry.config.access import Pattern, listed
+from registry.config.pins import Pinned
 from registry.config.values import Duration, Secret, Section, Size
 
 DOCKER_HUB = "docker.io"
@@ -32,7 +33,7 @@ def _is_alias(text: str) -> str:
     return text
 
 
-def address(text: str) -> str:
+def registry_url(text: str) -> str:
     """Returns a registry's URL, without a slash at its end.
 
     Raises:
@@ -64,7 +65,7 @@ class MirroredRegistry(Section):
         default=(),
         description="What clients may say in `ns` beside `name`, one or a list, like `registry-1.docker.io`.",
     )
-    url: Annotated[str, AfterValidator(address)] | None = Field(
+    url: Annotated[str, AfterValidator(registry_url)] | None = Field(
         default=None,
         description="Where it is reached; `https://` and its name without, and for `docker.io` "
         "`https://registry-1.docker.io`.",
@@ -143,7 +144,7 @@ class Mirror(Section):
         description="For how long after upstream last confirmed it a tag is served that upstream, which fails, cannot "
         "be asked for; for ever where nothing is said, `0` for not at all.",
     )
-    pins: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+    pins: Annotated[tuple[Pinned, ...], BeforeValidator(listed)] = Field(
         default=(),
         description="Images that stay, however long nobody uses them: `docker.io/library/alpine`, with a tag or a "
         "digest for that alone; `*` and `**` may stand in the name, `*` in the tag.",

@@ -42,7 +42,7 @@ from ocispec.errors import (
     UnknownError,
 )
 from ocispec.reference import DOCKER_HUB, Reference, RepositoryName, Tag
-from registry.config.mirror import MirroredRegistry, address
+from registry.config.mirror import MirroredRegistry, registry_url
 from registry.config.proxy import Proxy
 from registry.config.values import ConfigError
 from registry.mirror.asked import via
@@ -197,7 +197,7 @@ def _url(settings: Proxy | MirroredRegistry) -> str:
     if isinstance(settings, MirroredRegistry):
         return settings.address
     try:
-        return address(settings.remoteurl or "")
+        return registry_url(settings.remoteurl or "")
     except ValueError as error:
         raise ConfigError(f"proxy.remoteurl: {error}") from error
 
