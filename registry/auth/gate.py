@@ -27,7 +27,8 @@ class Gate:
     """Finds out who asks and whether he may; plain ASGI, because every request pays for it.
 
     - Who is unknown and may not, is asked for credentials: 401 UNAUTHORIZED with a challenge, as is a token that
-      covers too little (RFC 6750 has 403 for that; clients of registries get themselves another token on 401).
+      covers too little (RFC 6750 has 403 for that; clients of registries get themselves another token on 401), whatever
+      the rules say.
     - Who is known and may not read, is answered as if there were nothing, to DELETE too: by the same handlers, over an
       empty store.
     - Who is known and may not change, is told so: 403 DENIED, whether the repository exists or not.
@@ -55,10 +56,10 @@ class Gate:
         await self._policy.refresh()
         caller = Somebody(await self._identification.of(scope, partial(_scopes, needs, scope)), self._policy)
         context.set_caller(scope, caller)
-        is_allowed = caller.is_allowed(needs)
-        if is_allowed and caller.is_granted(needs):
+        is_granted = caller.is_granted(needs)
+        if is_granted and caller.is_allowed(needs):
             return self._app
-        if is_allowed or caller.identity.kind is Kind.ANONYMOUS:
+        if not is_granted or caller.identity.kind is Kind.ANONYMOUS:
             self._ask(caller, scope, _scopes(needs, scope))
         if needs.action is None:
             # Nobody can say who he is: whoever asks whether there is a registry gets his answer, as docker wants it.
@@ -66,7 +67,8 @@ class Gate:
         hides = needs.action in (Action.PULL, Action.DELETE) and needs.repository is not None
         if hides and not caller.is_allowed(Wanted(Action.PULL, needs.repository)):
             return self._absent
-        raise Denied
+        # docker repeats a push that is refused in the words of Distribution without a detail, for 50 seconds.
+        raise Denied(f"you may not {needs.action} {needs.repository or 'here'}")
 
     def _ask(self, caller: Somebody, scope: Scope, scopes: Sequence[TokenScope]) -> None:
         """Raises Unauthorized, unless there is nothing that could be asked for."""

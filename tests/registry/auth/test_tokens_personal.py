@@ -389,3 +389,10 @@ def test_what_was_made_and_not_revoked_is_there(
     assert {name for name, secret in secrets.items() if hashed(secret) in known} == left
     if names:
         assert {each["name"] for each in json.loads(file.read_text())["tokens"]} == left
+
+
+async def test_a_refusal_is_told_in_words_that_docker_does_not_take_for_a_fault(run: Run, config: Path) -> None:
+    robot = made(run, "ci", "--robot", "--repository", "team/app", "--action", "pull,push")
+    async with serving(MemoryEngine(), settings(config)) as api:
+        answer = await api.ask("POST", "/v2/team/other/blobs/uploads/", headers=bearer(robot))
+        assert (answer.code, answer.message) == ("DENIED", "you may not push team/other")
