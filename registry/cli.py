@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from registry.commands import access, archiving, checking, collecting, configuring, notifying, serving, tokens, users
+from registry.commands import (
+    access,
+    archiving,
+    checking,
+    collecting,
+    configuring,
+    mirroring,
+    notifying,
+    serving,
+    tokens,
+    users,
+)
 
 app = typer.Typer(
     name="registry",
@@ -28,5 +39,5 @@ def main(
         raise typer.Exit
 
 
-for group in (serving, checking, configuring, collecting, notifying, users, access, tokens, archiving):
+for group in (serving, checking, configuring, collecting, notifying, users, access, tokens, archiving, mirroring):
     app.add_typer(group.app)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.config.values import written_size
-from registry.mirror.index import Content, Index
+from registry.mirror.index import Cause, Content, Index
 from registry.mirror.removing import Remover
 from registry.mirror.space import Share, Space
 from registry.sqlitefiles import SharedFile
@@ -82,16 +82,16 @@ class Evictor:
         here = sum(each.size for each in coming)
         return Use(kept, sum(each.size for each in left) - here + max(here, reserved))
 
-    async def make_room(self, share: Share, goal: int) -> int:
+    async def make_room(self, share: Share, goal: int, cause: Cause = "cap") -> int:
         """Removes what was used least lately until a share has no more than `goal` bytes; returns how many went.
 
         Raises:
             StorageError: something cannot be removed.
         """
-        return await self._remove(share, (await self.use(share)).all - goal)
+        return await self._remove(share, (await self.use(share)).all - goal, cause)
 
     async def _evict(self, share: Share, size: int) -> None:
-        freed = await self._remove(share, size)
+        freed = await self._remove(share, size, "cap")
         whose = f"the mirror of {share.upstream}" if share.upstream else "the mirror"
         if freed:
             _log.info("%s: %d bytes were evicted, to keep its cap of %s", whose, freed, written_size(share.cap or 0))
@@ -101,7 +101,7 @@ class Evictor:
                 *(whose, size - freed, written_size(share.cap or 0)),
             )
 
-    async def _remove(self, share: Share, size: int) -> int:
+    async def _remove(self, share: Share, size: int, cause: Cause) -> int:
         freed = 0 if share.upstream else await self._give_up(size)
         for manifests in (False, True):
             behind = (-1.0, "")
@@ -111,16 +111,16 @@ class Evictor:
                     break
                 batch = _enough(page, size - freed)
                 behind = batch[-1].used, str(batch[-1].digest)
-                freed += await self._removed(share, batch)
+                freed += await self._removed(share, batch, cause)
         return freed
 
     async def _oldest(self, share: Share, behind: tuple[float, str], *, manifests: bool) -> list[Content]:
         return await self._index.do(Index.oldest, share.prefix, manifests=manifests, behind=behind, limit=_AT_ONCE)
 
-    async def _removed(self, share: Share, batch: list[Content]) -> int:
+    async def _removed(self, share: Share, batch: list[Content], cause: Cause) -> int:
         gone = await self._remover.remove(batch, share.has)
         size = sum(each.size for each in gone)
-        await self._index.do(Index.count, share.upstream, "cap", len(gone), size)
+        await self._index.do(Index.count, share.upstream, cause, len(gone), size)
         return size
 
     async def _give_up(self, size: int) -> int:

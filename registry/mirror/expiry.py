@@ -8,9 +8,8 @@ them any more.
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
-from registry.mirror.index import Content, Index
+from registry.mirror.index import Cause, Content, Index
 from registry.mirror.removing import Remover
 from registry.mirror.space import Share
 from registry.sqlitefiles import SharedFile
@@ -20,7 +19,7 @@ _AT_ONCE = 1000
 
 
 async def expire(
-    share: Share, before: float, index: SharedFile[Index], remover: Remover, cause: Literal["ttl", "command"] = "ttl"
+    share: Share, before: float, index: SharedFile[Index], remover: Remover, cause: Cause = "ttl"
 ) -> list[Content]:
     """Removes what was last used before a time from the repositories of a share; returns what has gone.
 

@@ -28,6 +28,10 @@ class Flights:
         self._tasks: asyncio.TaskGroup | None = None
         self._begun = asyncio.Event()
 
+    @property
+    def is_running(self) -> bool:
+        return self._tasks is not None
+
     async def run(self) -> None:
         """Gives flights a life of their own, until it is cancelled: then they end."""
         async with asyncio.TaskGroup() as tasks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
@@ -38,6 +39,9 @@ SELECT digest, size, used FROM contents WHERE manifest=:manifests AND (used, dig
     SELECT 1 FROM links WHERE links.digest=contents.digest AND name >= :first AND name < :behind
 ) ORDER BY used, digest LIMIT :limit
 """
+
+
+Cause = Literal["cap", "ttl", "command"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,9 +155,11 @@ class Index(OpenFile):
         )
         return [Content(Digest.parse(digest), size, used) for digest, size, used in rows]
 
-    def content(self, digest: Digest) -> Content | None:
-        row = self._db.execute("SELECT size, used FROM contents WHERE digest=?", (str(digest),)).fetchone()
-        return Content(digest, *row) if row else None
+    def contents(self, digests: Iterable[Digest]) -> dict[Digest, Content]:
+        """Those of these that are here."""
+        query = "SELECT size, used FROM contents WHERE digest=?"
+        rows = {each: self._db.execute(query, (str(each),)).fetchone() for each in digests}
+        return {digest: Content(digest, *row) for digest, row in rows.items() if row}
 
     def links(self, digests: Iterable[Digest]) -> list[Link]:
         """All links to these."""
@@ -193,7 +199,7 @@ class Index(OpenFile):
         with self._writing():
             return [each for each in images if not self._db.execute("DELETE FROM pins WHERE image=?", (each,)).rowcount]
 
-    def count(self, upstream: str, cause: str, contents: int, size: int) -> None:
+    def count(self, upstream: str, cause: Cause, contents: int, size: int) -> None:
         """Counts what was removed."""
         with self._writing():
             self._db.execute(

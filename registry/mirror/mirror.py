@@ -60,7 +60,7 @@ class Mirror:
         self.upstreams = Upstreams(mirror) if mirror.upstreams else None
         asked = [(each, Upstream(each, self.instance)) for each in given]
         space = Space(tuple(_share(*each) for each in asked), mirror.cap, _pins(mirror.pins))
-        self.usage = Usage(engine, space, scratch=scratch, state=root / ".layerhouse")
+        self.usage = Usage(engine, space, scratch=scratch, state=settings.state_directory)
         self._engine = engine
         self._flights = Flights()
         self._counts = Counts()
@@ -90,6 +90,11 @@ class Mirror:
         """What was asked of this process, what upstreams grant, and the space that is taken."""
         limits = [(name, behind.upstream.limits) for name, behind in self._behind.items()]
         return [*self._counts.families(limits), *await self.usage.families()]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it fetches what is asked for."""
+        return self._flights.is_running and all(each.fetches.is_running for each in self._behind.values())
 
     async def run(self) -> None:
         """Fetches, in the background, until it is cancelled; one process of all removes what there is too much of."""

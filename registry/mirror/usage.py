@@ -32,8 +32,6 @@ from registry.mirror.removing import Remover
 from registry.mirror.space import Share, Space
 from registry.sqlitefiles import SharedFile
 from storage.engine import Engine
-from storage.leftovers import expire as give_up
-from storage.threads import finish
 
 _log = logging.getLogger("registry")
 INDEX = "mirror-usage/index.sqlite"
@@ -44,8 +42,6 @@ _SHARE, _SELDOM, _OFTEN = 10, 3600.0, 1.0
 _RETRY_SECONDS = 60.0
 # Uses between two writings; of more, some are not noted.
 _MOST_USES = 100_000
-# Downloads that nobody goes on with are given up after a day, however much room there is.
-_ABANDONED = 24 * 3600.0
 
 
 class Usage:
@@ -69,7 +65,7 @@ class Usage:
         )
         self.remover = Remover(engine, self.index, self.pins, partial(asyncio.sleep, removing.GRACE))
         self.evictor = Evictor(space, self.index, self.remover, scratch=scratch, clock=clock)
-        self._scratch, self._folder, self._clock = scratch, self.index.path.parent, clock
+        self._folder, self._clock = self.index.path.parent, clock
         self._uses: dict[Digest, float] = {}
         self._arriving: dict[int, tuple[RepositoryName, int]] = {}
         self._numbers = count()
@@ -212,7 +208,6 @@ class Usage:
 
     async def _expired(self, share: Share, now: float) -> None:
         await expire(share, now - share.ttl, self.index, self.remover)
-        await finish(give_up, self._scratch, _ABANDONED)
 
     def _reserved(self, share: Share) -> int:
         return sum(size for name, size in self._arriving.values() if share.has(name))
