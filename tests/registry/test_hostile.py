@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from storage.files import FilesEngine
 from tests.support import callers
 from tests.support.api import DELETES, Api, serving
 from tests.support.images import sha256
-from tests.support.recording import RecordingEngine
+from tests.support.recording import RecordingEngine, faults
 
 DIGEST = sha256(b"data")
 UPLOAD = "00000000-0000-4000-8000-000000000000"
@@ -142,19 +140,6 @@ async def besieged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     engine = RecordingEngine(FilesEngine(tmp_path / "root"))
     async with serving(engine, DELETES if "open" in request.param else ruled) as api:
         yield Besieged(api, tmp_path, engine, WHO[request.param])
-
-
-@contextmanager
-def faults() -> Iterator[list[str]]:
-    """What is logged within that an operator would have to look into."""
-    found: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger().addHandler(handler)
-    try:
-        yield found
-    finally:
-        logging.getLogger().removeHandler(handler)
 
 
 @given(st.tuples(st.sampled_from(METHODS), segments, queries, headers, bodies))

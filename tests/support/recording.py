@@ -1,7 +1,8 @@
-"""An engine that notes what it is asked for, and holds every path to the tree as `storage/paths.py` draws it."""
+"""What a registry does behind its answers: the paths its engine is asked for, and the faults in its log."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ PLACE = re.compile(
 
 
 class RecordingEngine:
-    """Implements `storage.engine.Engine` by handing everything on to another engine.
+    """Implements `storage.engine.Engine` by handing everything on to another engine, and notes what it is asked for.
 
     Attributes:
         calls: method and path of all that was asked for so far.
@@ -73,3 +74,16 @@ class RecordingEngine:
 def is_place(path: str) -> bool:
     """Whether something of the registry may lie at a path, or be a folder there."""
     return PLACE.fullmatch(path) is not None
+
+
+@contextmanager
+def faults() -> Iterator[list[str]]:
+    """What is logged within that an operator would have to look into."""
+    found: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger().removeHandler(handler)
