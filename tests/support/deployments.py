@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ HERE = {"PYTHONPATH": str(REPOSITORY_ROOT)}
 _PAIR = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listened on just now, each another one."""
+    with ExitStack() as held:
+        free = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in free]
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_ports(1)[0]
 
 
 class Deployment(Server):

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from registry.cli import app
 from tests.support.authority import Authority
 from tests.support.callers import basic, htpasswd
-from tests.support.deployments import Client, Deployment, free_port
+from tests.support.deployments import Client, Deployment, free_ports
 from tests.support.images import Answer, push_image_on
 from tests.support.receiver import Receiver
 from tests.support.tokens import Certified, certify, jwk, jwks, key
@@ -104,7 +104,8 @@ class World:
         self.rsa_certificate: Certified = certify("tokens by RSA", private=key("RSA2048"))
         self._write()
         given = Template(Path(__file__).with_suffix(".yml").read_text())
-        ports = {name: free_port() for name in given.get_identifiers()}
+        names = given.get_identifiers()
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         own = {"folder": folder, "receiver": self.receiver.url, "hidden": HIDDEN}
         places = yaml.safe_load(given.substitute(ports | own))
         self._places = {name: Place(name, each, self) for name, each in places.items()}
