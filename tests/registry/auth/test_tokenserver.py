@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import re
 import threading
 import time
 from base64 import urlsafe_b64decode
@@ -25,10 +25,11 @@ from registry.auth.tokens_database import TokenDatabase
 from registry.auth.tokens_file import Wish, create, revoke
 from registry.auth.tokens_signing import SigningKeys, make, rotate
 from registry.cli import app
-from registry.config import ConfigError, Settings
+from registry.config import ConfigError, Settings, load
 from storage.memory import MemoryEngine
 from tests.support.api import Answer, Api, serving
 from tests.support.callers import basic, htpasswd
+from tests.support.processes import REPOSITORY_ROOT
 from tests.support.tokens import bearer, key, segment, signed
 
 HOST = {"host": "registry.example.com:5000"}
@@ -464,7 +465,6 @@ def test_the_key_is_made_once_however_many_processes_start(tmp_path: Path) -> No
         each.join()
     assert len(found) == 8
     assert len({frozenset(each) for each in found}) == 1
-    assert multiprocessing.current_process().name == "MainProcess"
 
 
 @pytest.mark.parametrize(
@@ -508,3 +508,15 @@ async def test_robots_alone_are_asked_for_a_password(state: Path) -> None:
         text = await token(api, basic("alice", mine), "repository:a:pull")
         assert access(text) == {}
         assert (await api.ask("GET", "/v2/", headers=bearer(text))).status == 200
+
+
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", (REPOSITORY_ROOT / "docs" / "tokens.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_are_configurations(tmp_path: Path, example: str) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(example)
+    found = load(file)
+    assert found.auth.token or found.layerhouse.tokens.enabled
+    assert len(EXAMPLES) == 2
