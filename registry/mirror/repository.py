@@ -218,14 +218,13 @@ class MirroredManifests:
             return found
         known = await self._at_hand(stated) if stated else None
         if known is None:
-            return await self._fetched(tag)
+            return await self._fetched(tag, briefly=True)
         await self._here.put(known.digest, known.raw, known.media_type, (tag,))
         await self._behind.freshness.confirmed(self._name, tag)
         return known
 
-    async def _fetched(self, reference: Tag | Digest) -> StoredManifest:
-        with answered():
-            digest, manifest = await self._upstream.remote(self._there).manifest(reference)
+    async def _fetched(self, reference: Tag | Digest, *, briefly: bool = False) -> StoredManifest:
+        digest, manifest = await self._upstream.manifest(self._there, reference, briefly=briefly)
         self._behind.counts.manifests.pulled += len(manifest.raw)
         self._behind.sizes.learn(self._name, digest, manifest)
         tags = (reference,) if isinstance(reference, Tag) else ()

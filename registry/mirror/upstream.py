@@ -41,6 +41,7 @@ from ocispec.errors import (
     Unavailable,
     UnknownError,
 )
+from ocispec.manifest import Manifest
 from ocispec.reference import DOCKER_HUB, Reference, RepositoryName, Tag
 from registry.config.mirror import MirroredRegistry, registry_url
 from registry.config.proxy import Proxy
@@ -52,7 +53,7 @@ _log = logging.getLogger("registry")
 # A client waits behind every try: it has somewhere else to go sooner than a pull of one's own.
 _ATTEMPTS, _LONGEST_WAIT = 3, 5.0
 # One who has something to serve instead waits no longer than this, and asks nobody who failed so lately, in seconds.
-_BRIEFLY, _FAILING = 5.0, 10.0
+_BRIEFLY, _FETCHED_BRIEFLY, _FAILING = 5.0, 15.0, 10.0
 _JOBS = 32
 _MOST_TAGS = 100_000
 _HUBS = frozenset({"registry-1.docker.io", "index.docker.io"})
@@ -100,7 +101,7 @@ class Upstream:
         return self.session.remote(Reference(self.host, name))
 
     @asynccontextmanager
-    async def briefly(self, within: float = _BRIEFLY) -> AsyncIterator[None]:
+    async def briefly(self, within: float) -> AsyncIterator[None]:
         """Around what is asked by one who has something to serve instead: see `answered`, and beside that
 
         Raises:
@@ -123,10 +124,18 @@ class Upstream:
 
     async def head(self, name: RepositoryName, tag: Tag) -> Digest | None:
         """Asks once what a tag stands for, `briefly`; None where upstream does not say (end-3)."""
-        async with self.briefly():
-            reference = Reference(self.host, name)
-            once = replace(self.session.patience, attempts=1)
-            return await Remote(reference, self.remote(name).endpoints, once, _log.warning).head(tag)
+        async with self.briefly(_BRIEFLY):
+            return await self._once(name).head(tag)
+
+    async def manifest(
+        self, name: RepositoryName, reference: Tag | Digest, *, briefly: bool = False
+    ) -> tuple[Digest, Manifest]:
+        """Fetches a manifest (end-3); errors as `answered` or, where something is here instead, as `briefly`."""
+        if briefly:
+            async with self.briefly(_FETCHED_BRIEFLY):
+                return await self._once(name).manifest(reference)
+        with answered():
+            return await self.remote(name).manifest(reference)
 
     async def reached(self) -> None:
         """Raises RegistryError, see `answered`, while upstream does not answer (end-1); a refusal is an answer."""
@@ -157,6 +166,11 @@ class Upstream:
     async def referrers(self, name: RepositoryName, subject: Digest) -> tuple[Descriptor, ...]:
         """Returns what refers to a manifest there (end-12)."""
         return await referring.referrers((await self.remote(name).endpoints())[-1], subject)
+
+    def _once(self, name: RepositoryName) -> Remote:
+        """A repository there, of which nothing is asked twice; waits that were asked for hold for it too."""
+        once = replace(self.session.patience, attempts=1)
+        return Remote(Reference(self.host, name), self.remote(name).endpoints, once, _log.warning)
 
     def _failed(self, error: LayerhouseError) -> None:
         self._failing_until = time.monotonic() + _FAILING
