@@ -103,7 +103,8 @@ def _size(value: Any) -> Any:
 def written_size(size: int) -> str:
     """Writes a size as `_size` reads it, exactly: `100GB`, `10GiB`, or a number of bytes."""
     for power, letter in sorted(((power, letter) for letter, power in _POWERS.items()), reverse=True):
-        for base, unit in ((1000, f"{letter.upper()}B"), (1024, f"{letter.upper()}iB")):
+        capital = letter.upper()
+        for base, unit in ((1000, f"{letter if letter == 'k' else capital}B"), (1024, f"{capital}iB")):
             if size and size % base**power == 0:
                 return f"{size // base**power}{unit}"
     return str(size)

@@ -38,7 +38,8 @@ async def expire(
             behind = old[-1].used, str(old[-1].digest)
             gone += await remover.remove(old, share.has)
     size = sum(each.size for each in gone)
-    await index.do(Index.count, share.upstream, cause, len(gone), size)
+    if gone:
+        await index.do(Index.count, share.upstream, cause, len(gone), size)
     level = logging.INFO if gone else logging.DEBUG
     _log.log(level, "%d manifests and blobs of the mirror expired, %d bytes", len(gone), size)
     return gone
