@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -549,3 +550,12 @@ async def test_passwords_go_on_beside_tokens_and_bearer_is_asked_for(folder: Pat
 
 def test_what_the_tests_sign_is_a_token() -> None:
     assert jwt.decode(signed(access=PUSH), key().public_key(), ["ES256"], audience=SERVICE)["access"] == PUSH
+
+
+async def test_keys_at_an_address_are_fetched_before_the_first_token_comes() -> None:
+    with OutsideServer() as server:
+        async with registry(config(jwks=server.url)) as api, asyncio.timeout(30):
+            while not server.asked:
+                await asyncio.sleep(0.01)
+            assert (await api.ask("GET", "/v2/", headers=bearer(signed()))).status == 200
+            assert server.asked == 1

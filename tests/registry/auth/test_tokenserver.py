@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from registry.auth import tokens_signing
+from registry.auth.tokens_accounts import Accounts
 from registry.auth.tokens_database import TokenDatabase
 from registry.auth.tokens_file import Wish, create, revoke
 from registry.auth.tokens_signing import SigningKeys, make, rotate
@@ -520,3 +521,9 @@ def test_the_examples_are_configurations(tmp_path: Path, example: str) -> None:
     found = load(file)
     assert found.auth.token or found.layerhouse.tokens.enabled
     assert len(EXAMPLES) == 2
+
+
+async def test_who_is_removed_while_he_logs_in_gets_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accounts, "of", lambda *_: None)
+    answer = await asked(api, ALICE)
+    assert (answer.status, answer.message) == (401, "the account is gone")
