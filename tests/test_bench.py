@@ -64,7 +64,7 @@ def test_it_measures_pages_of_long_lists(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-MIRRORED = ["--runs", "1", "--seconds", "0.1", "--large", "2", "--volume", "4", "--images", "2", "--image", "2"]
+MIRRORED = ["--quick", "--seconds", "0.1", "--large", "2", "--volume", "4", "--images", "2", "--image", "2"]
 
 
 @pytest.mark.peer("iproute")

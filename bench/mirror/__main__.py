@@ -37,7 +37,7 @@ def main() -> None:
 def _measured(folder: Path, peers: Sequence[str], options: argparse.Namespace) -> Iterator[Result]:
     if "warm" in options.rows:
         large, volume = options.large * _MIB, options.volume * _MIB
-        yield from warm(folder, peers, Sizes(options.runs, large, 0, volume, options.seconds))
+        yield from warm(folder, peers, Sizes(options.runs, large, 0, volume, options.seconds), options.rest)
     if "first" in options.rows:
         yield from first_bytes(folder, peers, options.images, 4 * _MB)
     if "crowd" in options.rows and can_link():
@@ -73,6 +73,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--runs", type=int, help="rounds of warm pulls (5)")
     parser.add_argument("--seconds", type=float, help="how long a run asks for small things (3)")
+    parser.add_argument(
+        "--rest", type=float, help="seconds before it: a disk that was busy is not trusted at once (12)"
+    )
     parser.add_argument("--large", type=int, help="MiB of the large blob (512)")
     parser.add_argument("--volume", type=int, help="MiB of it that are fetched in a run (2048)")
     parser.add_argument("--images", type=int, help="images whose first byte is waited for (21)")
@@ -81,8 +84,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=[Distribution.name, "none"], help="whom to measure beside ours")
     parser.add_argument("--rows", nargs="*", choices=_ROWS, default=_ROWS, help="which of them to measure")
     parser.add_argument("--folder", type=Path, help="where 8 GB may lie for the time (the system's)")
-    whole = {"runs": 5, "seconds": 3.0, "large": 512, "volume": 2048, "images": 21, "crowds": 1, "image": 1000}
-    quick = {"runs": 1, "seconds": 0.3, "large": 16, "volume": 64, "images": 3, "crowds": 1, "image": 16}
+    whole = {
+        "runs": 5,
+        "seconds": 3.0,
+        "rest": 12.0,
+        "large": 512,
+        "volume": 2048,
+        "images": 21,
+        "crowds": 1,
+        "image": 1000,
+    }
+    quick = {"runs": 1, "seconds": 0.3, "rest": 0.0, "large": 16, "volume": 64, "images": 3, "crowds": 1, "image": 16}
     given = parser.parse_args()
     for name, value in (quick if given.quick else whole).items():
         if getattr(given, name) is None:

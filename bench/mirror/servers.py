@@ -24,8 +24,20 @@ class Link:
     there: str
 
 
+# Whatever it is called: nobody says it.
+_MIRROR = """\
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {root}}}}}
+http: {{addr: '127.0.0.1:0'}}
+layerhouse:
+  mirror:
+    default: upstream.example
+    upstreams: [{{name: upstream.example, url: 'http://{upstream}', fresh: 1h}}]
+"""
+
+
 class Mirror(Ours):
-    """`registry serve` as a mirror of one upstream."""
+    """`registry serve` as a mirror of one upstream, by names without it (docker's `registry-mirrors`)."""
 
     name = "mirror"
 
@@ -34,7 +46,9 @@ class Mirror(Ours):
         self._upstream = upstream
 
     def command(self) -> Sequence[str | Path]:
-        return ["env", f"REGISTRY_PROXY_REMOTEURL=http://{self._upstream}", *super().command()]
+        config = self.folder / "config.yml"
+        config.write_text(_MIRROR.format(root=self.root, upstream=self._upstream))
+        return [sys.executable, "-m", "registry", "serve", config]
 
 
 class DistributionMirror(Distribution):
