@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
-from registry import acceptance, engines, exclusion, logs
+from registry import acceptance, engines, exclusion
 from registry.api import errors, lists, management, manifests, openapi, uploads
 from registry.api.addressing import AddressedRequests
 from registry.api.forwarded import ForwardedRequests
@@ -22,15 +22,16 @@ from registry.api.pull import PullEndpoints
 from registry.api.requests import RequestMiddleware
 from registry.api.unwell import UnwellRequests
 from registry.api.urls import Urls
-from registry.audit import Audit, AuditedRequests, hiding
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events, Listener
-from registry.limits import LimitedRequests
 from registry.notifications.families import families
 from registry.notifications.notifying import Notifications
-from registry.observing import observe
+from registry.observing import logs
+from registry.observing.audit import Audit, AuditedRequests, hiding
+from registry.observing.composition import observe
 from registry.purging import purge
+from registry.serving.limits import LimitedRequests
 from storage.engine import Engine
 from storage.memory import MemoryEngine
 from storage.store import Store

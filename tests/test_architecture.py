@@ -25,12 +25,12 @@ HOMES = {
         "registry/outgoing.py",
     ],
     "httpcore": ["client/wire/transport.py", "client/wire/network.py", "client/wire/connection.py"],
-    "uvicorn": ["registry/server.py", "registry/protocol.py", "registry/exchange.py"],
-    "structlog": ["registry/logs.py", "registry/logging/*"],
-    "prometheus_client": ["registry/metrics.py"],
+    "uvicorn": ["registry/serving/*"],
+    "structlog": ["registry/observing/logs.py"],
+    "prometheus_client": ["registry/observing/metrics.py"],
     "bcrypt": ["registry/auth/*"],
     "jwt": ["registry/auth/*"],
-    "cryptography": ["registry/auth/*", "registry/tls.py"],
+    "cryptography": ["registry/auth/*", "registry/serving/tls.py"],
     "obstore": ["storage/s3.py"],
 }
 # The modules whose work is to write on a terminal.

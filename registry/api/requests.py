@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ocispec.errors import RegistryError, UnknownError
 from registry import context
 from registry.api.errors import render
-from registry.logs import AccessLog
-from registry.metrics import Handled, Requests
+from registry.observing.logs import AccessLog
+from registry.observing.metrics import Handled, Requests
 
 _log = logging.getLogger("registry")
 _HARMLESS = re.compile(r"[!#-~]*")

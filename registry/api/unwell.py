@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ocispec.errors import Unavailable
-from registry.health import Health
+from registry.observing.health import Health
 
 
 class UnwellRequests:

@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from ocispec.errors import TooManyRequests
-from registry.limits import network
+from registry.serving.limits import network
 
 T = TypeVar("T")
 K = TypeVar("K", bound=str | bytes)

@@ -27,7 +27,7 @@ def audited(file: Path | None, command: str, subject: str) -> Iterator[None]:
     if given.file is None or given.file == STDERR:
         yield
         return
-    from registry.audit import Audit  # noqa: PLC0415 - not needed where there is no audit log
+    from registry.observing.audit import Audit  # noqa: PLC0415 - not needed where there is no audit log
 
     log = Audit(given)
     log.open()

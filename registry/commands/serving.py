@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from registry import audit, config, debug, engines, logs, server
+from registry import config, engines
 from registry.auth import composition
 from registry.commands.common import ConfigFile, failing
-from registry.limits import Bounds
-from registry.listening import TcpAddress, UnixAddress
+from registry.observing import audit, debug, logs
+from registry.serving import server
+from registry.serving.limits import Bounds
+from registry.serving.listening import TcpAddress, UnixAddress
 
 app = typer.Typer()
 

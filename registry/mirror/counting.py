@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from registry.metrics import Family, Labels
 from registry.mirror.watching import Limits
+from registry.observing.metrics import Family, Labels
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from ocispec.errors import StorageError
-from registry.metrics import Family, Labels
 from registry.mirror.index import Index, Removed
 from registry.mirror.space import Share, Space
+from registry.observing.metrics import Family, Labels
 from registry.sqlitefiles import SharedFile
 
 _log = logging.getLogger("registry")

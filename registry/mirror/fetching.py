@@ -48,6 +48,9 @@ class Fetches:
         scratch: where bytes lie until they are verified: on the same file system.
         link: makes a blob part of a repository.
         room: is entered around each fetch, with the repository and how many bytes it needs.
+
+    Attributes:
+        pulled: bytes that came from upstream, of blobs that were whole then.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Fetches:
         *,
         room: Callable[[RepositoryName, int], AbstractAsyncContextManager[None]] = _boundless,
     ) -> None:
+        self.pulled = 0
         self._upstream = upstream
         self._root = root
         self._scratch = scratch
@@ -155,10 +159,12 @@ class Fetches:
     async def _transferred(self, fetch: Fetch, remote: Remote, digest: Digest, partial: Partial) -> None:
         session = self._upstream.session
         transfer = Transfer(remote, digest, partial, session.slots, session.patience, mirrors=False, pick=fetch.pick)
+        before = partial.came
         try:
             await finish(self._check_space, partial)
             await transfer.run()
             await finish(partial.verify)
+            self.pulled += partial.size - before
         except LayerhouseError as error:
             if isinstance(error, DigestMismatch | StorageError) or not partial.came:
                 with suppress(StorageError):

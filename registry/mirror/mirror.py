@@ -12,7 +12,6 @@ from ocispec.reference import RepositoryName
 from registry.config import ConfigError, Settings
 from registry.config.mirror import MirroredRegistry
 from registry.config.proxy import Proxy
-from registry.metrics import Family
 from registry.mirror.counting import Counts
 from registry.mirror.fetching import Fetches
 from registry.mirror.flights import Flights
@@ -26,6 +25,7 @@ from registry.mirror.space import Share, Space
 from registry.mirror.upstream import Upstream
 from registry.mirror.upstreams import Upstreams
 from registry.mirror.usage import Usage
+from registry.observing.metrics import Family
 from storage import paths
 from storage.blobs import HostedBlobs
 from storage.engine import Engine

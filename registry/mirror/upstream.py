@@ -97,8 +97,12 @@ class Upstream:
         self._failure = ""
 
     def remote(self, name: RepositoryName) -> Remote:
-        """Returns a repository there."""
-        return self.session.remote(Reference(self.host, name))
+        """Returns a repository there.
+
+        What another mirror asks for is not asked for again: that one does so itself, and each of a chain would
+        multiply the requests.
+        """
+        return self._once(name) if via() else self.session.remote(Reference(self.host, name))
 
     @asynccontextmanager
     async def briefly(self, within: float) -> AsyncIterator[None]:
@@ -169,8 +173,8 @@ class Upstream:
 
     def _once(self, name: RepositoryName) -> Remote:
         """A repository there, of which nothing is asked twice; waits that were asked for hold for it too."""
-        once = replace(self.session.patience, attempts=1)
-        return Remote(Reference(self.host, name), self.remote(name).endpoints, once, _log.warning)
+        reference, once = Reference(self.host, name), replace(self.session.patience, attempts=1)
+        return Remote(reference, self.session.remote(reference).endpoints, once, _log.warning)
 
     def _failed(self, error: LayerhouseError) -> None:
         self._failing_until = time.monotonic() + _FAILING

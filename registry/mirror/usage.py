@@ -19,7 +19,6 @@ from ocispec.digest import Digest
 from ocispec.errors import RegistryError, StorageError
 from ocispec.reference import RepositoryName
 from registry.leadership import lead
-from registry.metrics import Family
 from registry.mirror import marks, removing
 from registry.mirror.completing import complete
 from registry.mirror.eviction import Evictor
@@ -30,6 +29,7 @@ from registry.mirror.marks import Kind
 from registry.mirror.pins import Pins
 from registry.mirror.removing import Remover
 from registry.mirror.space import Share, Space
+from registry.observing.metrics import Family
 from registry.sqlitefiles import SharedFile
 from storage.engine import Engine
 

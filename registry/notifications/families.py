@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from ocispec.errors import StorageError
-from registry.metrics import Family, Labels
 from registry.notifications.database import Figures
 from registry.notifications.notifying import Notifications
+from registry.observing.metrics import Family, Labels
 
 _log = logging.getLogger("registry")
 

@@ -20,7 +20,7 @@ from registry import context
 from registry.api.requests import RequestMiddleware
 from registry.auth.caller import Action
 from registry.config.log import Log
-from registry.logs import AccessLog
+from registry.observing.logs import AccessLog
 from storage.engine import Engine
 from storage.files import FilesEngine
 from storage.memory import MemoryEngine

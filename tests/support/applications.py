@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from registry import server
 from registry.config.tls import Tls
-from registry.listening import TcpAddress, UnixAddress
+from registry.serving import server
+from registry.serving.listening import TcpAddress, UnixAddress
 
 
 def pid_or_file() -> Any:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from registry.exchange import PATHSEND
-from registry.limits import Bounds
-from registry.server import Connections
+from registry.serving.exchange import PATHSEND
+from registry.serving.limits import Bounds
+from registry.serving.server import Connections
 
 if TYPE_CHECKING:
-    from registry.tls import Certificates
+    from registry.serving.tls import Certificates
 
 WAIT = 30.0  # seconds until a test that waits for something gives up
 BIG = 12 << 20  # bytes; more than the kernel's socket buffers take while nobody reads

@@ -12,8 +12,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from registry.config import Settings
-from registry.measured import MeasuredEngine
-from registry.metrics import (
+from registry.notifications.database import Figures
+from registry.notifications.families import families as of_notifications
+from registry.observing.composition import observe
+from registry.observing.measured import MeasuredEngine
+from registry.observing.metrics import (
     HANDLERS,
     Actions,
     Family,
@@ -24,9 +27,6 @@ from registry.metrics import (
     merged,
     of_process,
 )
-from registry.notifications.database import Figures
-from registry.notifications.families import families as of_notifications
-from registry.observing import observe
 from storage.memory import MemoryEngine
 from tests.support.api import serving
 from tests.support.images import sha256

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.config.log import Log
-from registry.logs import AccessLog, Clock, Shape, configure, formatter
+from registry.observing.logs import AccessLog, Clock, Shape, configure, formatter
 
 NAMES = ("", "registry", "registry.access", "uvicorn")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -183,7 +183,7 @@ def test_a_field_of_somebodys_own_takes_no_other_ones_place() -> None:
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        ("debug", "registry.debug registry.info registry.warning access uvicorn.warning httpx.warning"),
+        ("debug", "registry.observing.debug registry.info registry.warning access uvicorn.warning httpx.warning"),
         ("info", "registry.info registry.warning access uvicorn.warning httpx.warning"),
         ("warn", "registry.warning uvicorn.warning httpx.warning"),
         ("error", ""),
@@ -227,5 +227,5 @@ async def test_lines_of_requests_are_told_in_their_order_soon_and_once(caplog: p
 def test_nothing_of_structlog_is_loaded_until_something_is_logged() -> None:
     import subprocess
 
-    program = "import sys, registry.logs; sys.exit('structlog' in sys.modules)"
+    program = "import sys, registry.observing.logs; sys.exit('structlog' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

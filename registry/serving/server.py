@@ -22,12 +22,12 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
 from registry.config.tls import Tls
-from registry.limits import Bounds, Room
-from registry.listening import BACKLOG, Address, TcpAddress, bound, listening
-from registry.protocol import RegistryProtocol
+from registry.serving.limits import Bounds, Room
+from registry.serving.listening import BACKLOG, Address, TcpAddress, bound, listening
+from registry.serving.protocol import RegistryProtocol
 
 if TYPE_CHECKING:
-    from registry.tls import Certificates
+    from registry.serving.tls import Certificates
 
 _log = logging.getLogger("registry")
 _FILES = 1 << 20
@@ -122,7 +122,7 @@ class Connections:
         speak = partial(own, server_state=server_state, **uvicorns)
         if self.certificates is None:
             return speak()
-        from registry.handshake import Handshake  # noqa: PLC0415 - as below
+        from registry.serving.handshake import Handshake  # noqa: PLC0415 - as below
 
         state = server_state
         return Handshake(speak, self.certificates, self.plain, state.connections, state.tasks, room=self.room)
@@ -148,7 +148,7 @@ def _most_connections(wanted: int) -> int:
 def _certificates(tls: Tls | None) -> Certificates | None:
     if tls is None:
         return None
-    from registry import tls as serving  # noqa: PLC0415 - reading certificates costs time and memory that TLS is worth
+    from registry.serving import tls as serving  # noqa: PLC0415 - reading certificates costs time and memory that TLS is worth
 
     serving.check(tls)
     return serving.Certificates(tls)

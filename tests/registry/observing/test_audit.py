@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ocispec.headers import Scope
-from registry import audit as auditing
 from registry import context
-from registry.audit import Audit, AuditedRequests
-from registry.auditfile import AuditFile
 from registry.auth.caller import ANYONE
 from registry.cli import app as commands
 from registry.config.audit import Audit as Given
+from registry.observing import audit as auditing
+from registry.observing.audit import Audit, AuditedRequests
+from registry.observing.auditfile import AuditFile
 from storage.memory import MemoryEngine
 from tests.support.api import Api, image, serving
 from tests.support.callers import basic, htpasswd, settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.exchange import PATHSEND, SMALL_FILE
+from registry.serving.exchange import PATHSEND, SMALL_FILE
 from tests.support.host import (
     BIG,
     GET,

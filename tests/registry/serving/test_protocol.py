@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.protocol import PIPELINE_LIMIT
+from registry.serving.protocol import PIPELINE_LIMIT
 from tests.support.host import (
     GET,
     WAIT,

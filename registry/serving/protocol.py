@@ -9,9 +9,9 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from registry.exchange import PATHSEND, Exchange
-from registry.limits import Bounds, Room, busy
-from registry.listening import unmapped
+from registry.serving.exchange import PATHSEND, Exchange
+from registry.serving.limits import Bounds, Room, busy
+from registry.serving.listening import unmapped
 
 PIPELINE_LIMIT = 64
 """Requests that may wait for the answers before theirs: each costs a hundred times what it takes to send it."""

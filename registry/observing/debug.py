@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from registry.config import Settings
-from registry.listening import TcpAddress, bound, listening
-from registry.metrics import exposition
-from registry.reports import Reports
+from registry.observing.metrics import exposition
+from registry.observing.reports import Reports
+from registry.serving.listening import TcpAddress, bound, listening
 
 _log = logging.getLogger("registry")
 _REQUEST_SECONDS = 30.0

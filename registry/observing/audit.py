@@ -15,15 +15,15 @@ from typing import Any
 
 from ocispec.errors import Denied, LayerhouseError, RegistryError, TooManyRequests, Unauthorized, Unsupported
 from registry import context
-from registry.auditfile import AuditFile
 from registry.auth.wanted import Wanted, wanted
 from registry.config import ConfigError
 from registry.config.audit import STDERR, Recorded
 from registry.config.audit import Audit as Given
 from registry.context import Scope
 from registry.events import Event
-from registry.limits import network
-from registry.logs import Clock
+from registry.observing.auditfile import AuditFile
+from registry.observing.logs import Clock
+from registry.serving.limits import network
 from storage.threads import finish
 
 Receive = Callable[[], Awaitable[Any]]

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from ocispec.errors import HostUnreachable, LayerhouseError, StorageError, StorageFull
 from registry.config import Settings
 from registry.config.health import FileHealth, HttpHealth, StorageDriverHealth, TcpHealth
-from registry.metrics import Family, Labels
+from registry.observing.metrics import Family, Labels
 from registry.outgoing import Headers, Outgoing, shown
 from storage import paths
 from storage.engine import Engine

@@ -19,9 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
-from registry import debug, reports
 from registry.config import Settings
-from registry.debug import DebugServer
+from registry.observing import debug, reports
+from registry.observing.debug import DebugServer
 from tests.support.processes import DistributionProcess, RegistryProcess
 from tests.support.source import ROOT
 

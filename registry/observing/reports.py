@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from secrets import token_hex
 
-from registry.health import Health
-from registry.metrics import Family, Source, merged
+from registry.observing.health import Health
+from registry.observing.metrics import Family, Source, merged
 
 _log = logging.getLogger("registry")
 _HANDED_ON = "LAYERHOUSE_REPORTS"

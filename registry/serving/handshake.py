@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from registry.limits import Room
-from registry.listening import Address, TcpAddress, reaches
-from registry.tls import Certificates, TlsError, extension
+from registry.serving.limits import Room
+from registry.serving.listening import Address, TcpAddress, reaches
+from registry.serving.tls import Certificates, TlsError, extension
 
 PATIENCE = 30.0
 """Seconds that a client has for its handshake."""

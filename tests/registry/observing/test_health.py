@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ocispec.errors import StorageError, StorageFull
 from registry.config import Settings
-from registry.health import Check, CheckFailed, Health, health
+from registry.observing.health import Check, CheckFailed, Health, health
 from storage import paths
 from storage.memory import MemoryEngine
 from tests.support.api import Api, serving
@@ -184,7 +184,7 @@ async def test_a_connection_that_comes_to_nothing_is_given_up(monkeypatch: pytes
     async def never(*_: object) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("registry.health.asyncio.open_connection", never)
+    monkeypatch.setattr("registry.observing.health.asyncio.open_connection", never)
     async with watching({"tcp": [{"addr": "registry.test:80", "interval": SOON, "timeout": "20ms"}]}) as found:
         await until(lambda: "no connection within 0.02 s" in found.failing.get("registry.test:80", ""))
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from ocispec.errors import TooManyRequests
-from registry import limits, server
 from registry.config.layerhouse import Layerhouse
-from registry.limits import Bounds, LimitedRequests, Room, network
+from registry.serving import limits, server
+from registry.serving.limits import Bounds, LimitedRequests, Room, network
 from storage.engine import Engine
 from tests.support.api import DELETES, Api, serving
 from tests.support.host import GET, WAIT, answering, eventually, next_answer, read, read_all

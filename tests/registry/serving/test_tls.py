@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from registry.config.tls import CIPHER_SUITES, Tls
-from registry.tls import Certificates, TlsError, check, load
+from registry.serving.tls import Certificates, TlsError, check, load
 from tests.support.authority import Authority, openssl
 from tests.support.host import WAIT, Host, answering, eventually, hang_up, read, read_all
 from tests.support.served import GET, GET_FILE, GET_SCOPE, Application
@@ -229,7 +229,7 @@ def test_who_leaves_during_the_handshake_leaves_nothing(encrypted: Callable[...,
 def test_who_is_slow_with_the_handshake_is_cut_off(
     encrypted: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.handshake.PATIENCE", 0.2)
+    monkeypatch.setattr("registry.serving.handshake.PATIENCE", 0.2)
     host = encrypted()
     for sent in (b"", b"\x16", b"\x16\x03\x01"):
         connection = host.connect()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.exchange import BODY_PIECE
+from registry.serving.exchange import BODY_PIECE
 from tests.support.host import (
     BIG,
     GET,

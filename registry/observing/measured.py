@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from registry.metrics import Actions
+from registry.observing.metrics import Actions
 from storage.engine import Appender, Content, Engine, Stat
 
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from registry.config import Settings
-from registry.health import Health, health
-from registry.measured import MeasuredEngine
-from registry.metrics import Actions, Requests, Source, of_process
-from registry.reports import Reporter
+from registry.observing.health import Health, health
+from registry.observing.measured import MeasuredEngine
+from registry.observing.metrics import Actions, Requests, Source, of_process
+from registry.observing.reports import Reporter
 from storage.engine import Engine
 
 

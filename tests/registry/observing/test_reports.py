@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import reports
-from registry.health import Check, CheckFailed, Health
-from registry.metrics import Family
-from registry.reports import Report, Reporter, Reports
+from registry.observing import reports
+from registry.observing.health import Check, CheckFailed, Health
+from registry.observing.metrics import Family
+from registry.observing.reports import Report, Reporter, Reports
 
 text = st.text(max_size=9)
 families = st.lists(

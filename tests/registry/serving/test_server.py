@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from registry.listening import ListenError, TcpAddress, UnixAddress, listening, reaches
-from registry.server import ServerSettings, serve
+from registry.serving.listening import ListenError, TcpAddress, UnixAddress, listening, reaches
+from registry.serving.server import ServerSettings, serve
 from tests.support.host import BIG, WAIT, eventually, read, read_all
 from tests.support.served import GET, GET_FILE, GET_SCOPE, Application
 

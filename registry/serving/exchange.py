@@ -19,7 +19,7 @@ from typing import Any
 from uvicorn._types import ASGI3Application, ASGIReceiveEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from registry.sendfile import Transfer
+from registry.serving.sendfile import Transfer
 
 PATHSEND = "http.response.pathsend"
 BODY_PIECE = 1 << 20

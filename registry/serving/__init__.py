@@ -1,0 +1,1 @@
+"""Sockets, TLS and HTTP: how requests come in and answers go out."""
