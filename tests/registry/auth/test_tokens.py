@@ -113,16 +113,17 @@ async def test_the_key_of_a_root_is_known_by_its_ids(
 NOW = int(time.time())
 
 
+@pytest.mark.parametrize(("claim", "seconds"), [("exp", -30), ("exp", 10.5), ("nbf", 30), ("iat", 10_000)])
+async def test_clocks_may_differ_by_a_minute(tokens: OutsideTokens, claim: str, seconds: float) -> None:
+    assert await known(tokens, signed(**{claim: time.time() + seconds}))
+
+
 @pytest.mark.parametrize(
     "others",
     [
         {"aud": [SERVICE]},
         {"aud": ["other", SERVICE]},
-        {"exp": NOW - 30},
-        {"exp": NOW + 10.5},
-        {"nbf": NOW + 30},
         {"nbf": None, "iat": None},
-        {"iat": NOW + 10_000},
         {"jti": "x", "unknown": {"a": 1}},
         {"access": [{"type": "repository", "class": "image", "name": "a", "actions": None}]},
     ],
