@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Awaitable
+from functools import lru_cache
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +29,8 @@ _STALE = (b"warning", b'110 - "Response is Stale"')
 _MOST_VIA, _MOST_HOPS = 4096, 16
 _HOP = re.compile(r"[!#$%&'*+.^_`|~\w:-]{1,128}", re.ASCII)
 _TOLD_EVERY = 60.0
+# Paths that are remembered; no name makes a longer one.
+_PATHS, _LONGEST = 16_384, 512
 
 
 class AddressedRequests:
@@ -44,6 +48,8 @@ class AddressedRequests:
         self._app = app
         self._instance = instance
         self._upstreams = upstreams
+        # Looked up in a tenth of the time that finding it out takes, which every request would pay.
+        self._led = lru_cache(_PATHS)(self._place)
         self._told = -_TOLD_EVERY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,16 +67,21 @@ class AddressedRequests:
                 raise
 
     def _lead(self, scope: Scope, namespace: str, asked: Asked) -> None:
-        match = _REPOSITORY.fullmatch(scope["path"])
-        is_mirrored = match is not None
+        path = scope["path"]
+        place = self._led if len(path) <= _LONGEST else self._place
+        scope["path"], is_mirrored = place(path, namespace)
+        if is_mirrored and asked.via and self._instance in asked.via:
+            raise self._looped(scope)
+
+    def _place(self, path: str, namespace: str) -> tuple[str, bool]:
+        """The path by the name that a repository has here, and whether it is mirrored."""
+        match = _REPOSITORY.fullmatch(path)
         if self._upstreams and match:
             name = self._upstreams.canonical(match[1], namespace)
-            is_mirrored = self._upstreams.of(name) is not None
-            scope["path"] = f"/v2/{name}{match[2]}"
-        elif self._upstreams and namespace:
+            return f"/v2/{name}{match[2]}", self._upstreams.of(name) is not None
+        if self._upstreams and namespace:
             self._upstreams.named(namespace)
-        if is_mirrored and self._instance in asked.via:
-            raise self._looped(scope)
+        return path, match is not None
 
     def _looped(self, scope: Scope) -> Unavailable:
         now = time.monotonic()
@@ -90,13 +101,13 @@ class _Answer:
         self._asked = asked
         self._namespace = namespace
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             if self._asked.is_stale:
                 message["headers"].append(_STALE)
             if self._namespace:
                 message["headers"].append((b"oci-namespace", self._namespace.encode("latin-1")))
-        await self._send(message)
+        return self._send(message)
 
 
 def _namespace(scope: Scope) -> str:
