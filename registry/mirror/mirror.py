@@ -18,7 +18,6 @@ from registry.mirror.flights import Flights
 from registry.mirror.instance import instance
 from registry.mirror.lists import Lists, MirroredReferrers, MirroredTags
 from registry.mirror.marks import Kind
-from registry.mirror.pins import Pins
 from registry.mirror.remembering import Freshness
 from registry.mirror.repository import Behind, MirroredBlobs, MirroredManifests, Sizes
 from registry.mirror.space import Share, Space
@@ -46,7 +45,7 @@ class Mirror:
         usage: what was fetched and used, and the space that it may take.
 
     Raises:
-        ConfigError: see `Upstream`; or a pin is none.
+        ConfigError: see `Upstream`; or the images do not lie in files.
     """
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
@@ -59,7 +58,7 @@ class Mirror:
         self.instance = instance(root / ".layerhouse")
         self.upstreams = Upstreams(mirror) if mirror.upstreams else None
         asked = [(each, Upstream(each, self.instance)) for each in given]
-        space = Space(tuple(_share(*each) for each in asked), mirror.cap, _pins(mirror.pins))
+        space = Space(tuple(_share(*each) for each in asked), mirror.cap, mirror.pins)
         self.usage = Usage(engine, space, scratch=scratch, state=settings.state_directory)
         self._engine = engine
         self._flights = Flights()
@@ -89,6 +88,7 @@ class Mirror:
     async def families(self) -> Iterable[Family]:
         """What was asked of this process, what upstreams grant, and the space that is taken."""
         limits = [(name, behind.upstream.limits) for name, behind in self._behind.items()]
+        self._counts.blobs.pulled = sum(behind.fetches.pulled for behind in self._behind.values())
         return [*self._counts.families(limits), *await self.usage.families()]
 
     @property
@@ -132,11 +132,3 @@ def _share(settings: Proxy | MirroredRegistry, upstream: Upstream) -> Share:
 def _fresh(settings: Proxy | MirroredRegistry) -> float:
     """How long a tag is believed; Distribution asks each time."""
     return 0.0 if isinstance(settings, Proxy) else settings.fresh.total_seconds()
-
-
-def _pins(texts: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        Pins(texts)
-    except ValueError as error:
-        raise ConfigError(f"layerhouse.mirror.pins: {error}") from error
-    return texts

@@ -203,9 +203,10 @@ def _template(shape: Shape) -> str:
 def configure(log: Log) -> None:
     """Sends the records of this process to stderr, as `log` says."""
     rendering, level = formatter(Shape.of(log)), _LEVELS[log.level]
-    # Of libraries, what went wrong: at their lower levels they tell of each request.
-    for name, lowest in (("registry", logging.DEBUG), ("uvicorn", logging.WARNING), ("", logging.WARNING)):
-        _send(name, rendering, max(lowest, level))
+    # Of libraries, what went wrong: at their lower levels they tell of each request, or that something is tried again.
+    lowest = {"registry": logging.DEBUG, "uvicorn": logging.WARNING, "stamina": logging.ERROR, "": logging.WARNING}
+    for name, least in lowest.items():
+        _send(name, rendering, max(least, level))
     _send("registry.access", logging.Formatter("%(message)s"), level)
 
 

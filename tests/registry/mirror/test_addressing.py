@@ -245,6 +245,9 @@ async def test_a_chain_of_mirrors_works_and_a_loop_is_refused(
     assert (await api.get("/v2/alpine/manifests/latest", via="1.1 another, 1.0 nginx:80, x")).status == 200
     via = hub.seen[-1].headers["via"]
     assert via.startswith("1.1 another, 1.1 nginx:80, 1.1 layerhouse-")
+    hub.behaviours["/v2/library/alpine/manifests/failing"] = Reply(502)
+    assert (await api.get("/v2/alpine/manifests/failing", via="1.1 another")).status == 503
+    assert hub.paths().count("/v2/library/alpine/manifests/failing") == 1, "the mirror in front tries again itself"
     seen = len(hub.seen)
     with caplog.at_level(logging.ERROR, "registry"):
         for _ in range(3):
