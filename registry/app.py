@@ -25,6 +25,7 @@ from registry.api.urls import Urls
 from registry.auth.composition import guarded
 from registry.config import Settings
 from registry.events import Events, Listener
+from registry.mirror import checking
 from registry.notifications.families import families
 from registry.notifications.notifying import Notifications
 from registry.observing import logs
@@ -81,7 +82,7 @@ def create_app(settings: Settings, engine: Engine) -> ASGIApp:
 
 
 def _mirror(settings: Settings, engine: Engine) -> Mirror | None:
-    if not (settings.proxy.remoteurl or settings.layerhouse.mirror.upstreams):
+    if not checking.is_mirror(settings):
         return None
     from registry.mirror.mirror import Mirror  # noqa: PLC0415 - the client is not needed to host
 

@@ -10,6 +10,7 @@ import typer
 from registry import config, engines
 from registry.auth import composition
 from registry.commands.common import ConfigFile, failing
+from registry.mirror import checking
 from registry.observing import audit, debug, logs
 from registry.serving import server
 from registry.serving.limits import Bounds
@@ -37,6 +38,7 @@ def serve(
         audit.check(settings.layerhouse.audit)
         with engines.prepared(settings) as prepared:
             composition.check(prepared)
+            checking.check(prepared)
             with debug.serving(prepared):
                 prepared.to_environment()
                 server.serve("registry.app:worker", _server_settings(prepared))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ocispec.digest import Digest
 from ocispec.reference import RepositoryName
-from registry.config import ConfigError, Settings
+from registry.config import Settings
 from registry.config.mirror import MirroredRegistry
 from registry.config.proxy import Proxy
+from registry.mirror.checking import check
 from registry.mirror.counting import Counts
 from registry.mirror.fetching import Fetches
 from registry.mirror.flights import Flights
@@ -49,8 +50,7 @@ class Mirror:
     """
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
-        if settings.storage.driver != "filesystem":
-            raise ConfigError(f"storage: a mirror keeps what it fetches in files, not in {settings.storage.driver}")
+        check(settings)
         mirror, root = settings.layerhouse.mirror, settings.storage.filesystem.rootdirectory
         given: Sequence[Proxy | MirroredRegistry] = mirror.upstreams or (settings.proxy,)
         # Not in the tree: what is not verified is no blob, and Distribution must not find it.

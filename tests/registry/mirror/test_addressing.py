@@ -18,6 +18,7 @@ from storage.files import FilesEngine
 from storage.store import Store
 from tests.client.scripted import Reply, ScriptedRegistry, Seen, scripted
 from tests.support.api import Api, serving
+from tests.support.authority import Authority
 from tests.support.callers import basic, htpasswd
 from tests.support.images import sha256
 
@@ -235,6 +236,27 @@ def _guarded(whole: Any) -> Callable[[Seen], Reply]:
         return whole if seen.headers.get("authorization") == credentials("me", "mine") else refused
 
     return behave
+
+
+@pytest.mark.peer("openssl")
+async def test_an_upstream_is_trusted_by_its_own_authority_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.make("server", "server")
+    async with scripted(authority.server()) as upstream:
+        upstream.publish("org/app", "1", [LAYER])
+        for given, status in (({"ca": authority.certificate}, 200), ({}, 503)):
+            root = tmp_path / str(status)
+            registry = {"name": "near", "url": f"https://{upstream.host}", **given}
+            settings = Settings.model_validate(
+                {
+                    "storage": {"filesystem": {"rootdirectory": root}},
+                    "layerhouse": {"mirror": {"upstreams": [registry]}},
+                }
+            )
+            async with serving(FilesEngine(root), settings) as api:
+                answer = await api.get("/v2/near/org/app/manifests/1")
+                assert answer.status == status
+    assert upstream.paths() == ["/v2/org/app/manifests/1"]
 
 
 async def test_a_chain_of_mirrors_works_and_a_loop_is_refused(

@@ -14,6 +14,7 @@ from ocispec.errors import NameInvalid, NameUnknown
 from ocispec.reference import RepositoryName
 from registry.config import ConfigError, Settings
 from registry.config.mirror import Mirror, MirroredRegistry
+from registry.mirror.checking import check
 from registry.mirror.upstream import Upstream
 from registry.mirror.upstreams import Place, Upstreams
 
@@ -147,3 +148,10 @@ def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, key: str, content: s
         file.write_text(content)
     with pytest.raises(ConfigError, match=rf"layerhouse.mirror.upstreams, a: {key}: .*{file}"):
         Upstream(MirroredRegistry.model_validate({"name": "a", key: str(file)}))
+
+
+def test_a_mirror_whose_images_lie_in_no_files_is_told_before_anything_listens() -> None:
+    check(Settings())
+    given = {"storage": {"inmemory": {}}, "proxy": {"remoteurl": "https://a.example"}}
+    with pytest.raises(ConfigError, match=r"in files, not in inmemory"):
+        check(Settings.model_validate(given))
