@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ocispec.digest import Digest
-from ocispec.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown, RegistryError, StorageError
+from ocispec.errors import (
+    BlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    StorageError,
+    Unavailable,
+)
 from ocispec.manifest import Manifest
 from ocispec.reference import RepositoryName, Tag
 from registry.mirror.asked import tell_stale
@@ -30,6 +38,8 @@ _log = logging.getLogger("registry")
 # What upstream has not is not asked for again for so many seconds.
 ABSENT_SECONDS = 5.0
 _MOST_ABSENT = 10_000
+# How often a blob is fetched for one request that finds it evicted when it has come.
+_TRIES = 3
 
 
 class Sizes:
@@ -99,15 +109,23 @@ class MirroredBlobs:
 
     async def open(self, digest: Digest) -> Content:
         count = self._behind.counts.blobs
-        with suppress(BlobUnknown):
+        try:
             found = await self._here.open(digest)
+        except BlobUnknown:
+            size = await self._size_there(digest)
+        else:
             self._behind.usage.used(self._name, digest)
             count.hit(found.size)
             return found
-        size = await self._size_there(digest)
-        fetch = self._behind.fetches.of(self._name, digest, size, self._there)
         count.missed(size)
-        return await fetch.content() or await self._here.open(digest)
+        for _ in range(_TRIES):
+            fetch = self._behind.fetches.of(self._name, digest, size, self._there)
+            if content := await fetch.content():
+                return content
+            # It is here, unless it has made room for others since.
+            with suppress(BlobUnknown):
+                return await self._here.open(digest)
+        raise Unavailable(f"{digest} goes as soon as it has come: the mirror's cap is too small")
 
     async def mount(
         self, digest: Digest, source: RepositoryName | None, readable: Callable[[RepositoryName], bool]

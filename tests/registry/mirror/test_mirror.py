@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from ocispec.digest import Digest
+from ocispec.reference import RepositoryName
 from registry.config import ConfigError, Settings
 from registry.config.proxy import Proxy
+from registry.mirror.mirror import Mirror
 from registry.mirror.upstream import Upstream
+from storage import paths
 from storage.files import FilesEngine
 from tests.client.scripted import Reply, ScriptedRegistry, Seen, scripted
 from tests.support.api import Answer, Api, Broken, serving
@@ -285,3 +289,24 @@ async def test_a_mirror_lets_expire_what_its_ttl_says(
     await api.get(tag())
     while kept(tmp_path):
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, 200), (9, 503)])
+async def test_a_blob_that_is_evicted_as_soon_as_it_has_come_is_fetched_again(
+    mirror: Any, upstream: ScriptedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, times: int, status: int
+) -> None:
+    linked, left = Mirror._link, times
+
+    async def evicted(self: Mirror, name: RepositoryName, digest: Digest) -> None:
+        nonlocal left
+        await linked(self, name, digest)
+        left -= 1
+        if left >= 0:
+            await FilesEngine(tmp_path).delete(paths.layer(name, digest))
+            await FilesEngine(tmp_path).delete(paths.blob_data(digest))
+
+    monkeypatch.setattr(Mirror, "_link", evicted)
+    upstream.publish(NAME, "latest", [SMALL])
+    answer = await (await mirror()).get(blob(SMALL))
+    assert answer.status == status
+    assert answer.body == SMALL or "the mirror's cap is too small" in answer.message
