@@ -83,6 +83,7 @@ def again(upstream: FaultyRegistry, here: list[tuple[int, int]]) -> list[tuple[i
 
 @pytest.fixture
 def root(scratch: Path) -> Path:
+    """Asked for before the servers: what they write to is removed after they have ended."""
     return scratch / "root"
 
 
@@ -92,7 +93,8 @@ async def started(start: Callable[..., RegistryProcess], upstream: FaultyRegistr
 
 
 async def test_the_next_request_after_kill_9_goes_on_from_what_came(
-    registry_server: Callable[..., RegistryProcess], root: Path
+    root: Path,
+    registry_server: Callable[..., RegistryProcess],
 ) -> None:
     async with faulty() as upstream:
         upstream.publish(NAME, "latest", [LARGE])
@@ -115,7 +117,8 @@ async def test_the_next_request_after_kill_9_goes_on_from_what_came(
 
 
 async def test_who_waits_at_another_process_goes_on_when_the_one_that_fetches_is_killed(
-    registry_server: Callable[..., RegistryProcess], root: Path
+    root: Path,
+    registry_server: Callable[..., RegistryProcess],
 ) -> None:
     async with faulty() as upstream:
         upstream.publish(NAME, "latest", [LARGE])
