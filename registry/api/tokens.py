@@ -6,7 +6,7 @@ that is read-only gives tokens too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -42,10 +42,12 @@ class TokenEndpoint:
         self._app = app
         self._server = server
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or scope["path"] != PATH:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._respond(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(Request(scope, receive))
         await answer(scope, receive, send)
 

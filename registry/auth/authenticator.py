@@ -59,8 +59,10 @@ class Identity:
         """Whether its token covers `kind:name:action`; true where no token limits it."""
         if self.grants is None:
             return True
-        fitting = (each.actions for each in self.grants if each.type == kind and each.name == name)
-        return any(action in actions or "*" in actions for actions in fitting)
+        for each in self.grants:
+            if each.name == name and each.type == kind and (action in each.actions or "*" in each.actions):
+                return True
+        return False
 
 
 ANONYMOUS = Identity(None, Kind.ANONYMOUS)

@@ -11,7 +11,7 @@ from ocispec.errors import Denied, NameInvalid, Unauthorized
 from ocispec.headers import Scope as TokenScope
 from ocispec.reference import RepositoryName
 from registry import context
-from registry.auth.authenticator import Kind
+from registry.auth.authenticator import Identity, Kind
 from registry.auth.caller import Action
 from registry.auth.identification import Identification
 from registry.auth.policy import Policy, Somebody
@@ -44,17 +44,29 @@ class Gate:
         self._identification = identification
         self._policy = policy
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app if scope["type"] != "http" else await self._admit(scope)
-        await app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answers a request, or says that it may not be answered.
 
-    async def _admit(self, scope: Scope) -> App:
-        """Returns what answers the request."""
+        Of most requests all is remembered that has to be known: those go on without a step of the event loop's.
+        """
+        if scope["type"] != "http":
+            return self._app(scope, receive, send)
         needs = wanted(scope["method"], scope["path"])
         if needs is None:
-            return self._app
+            return self._app(scope, receive, send)
+        identity = self._identification.known(scope) if self._policy.is_current() else None
+        if identity is None:
+            return self._found_out(needs, scope, receive, send)
+        return self._admit(identity, needs, scope)(scope, receive, send)
+
+    async def _found_out(self, needs: Wanted, scope: Scope, receive: Receive, send: Send) -> None:
         await self._policy.refresh()
-        caller = Somebody(await self._identification.of(scope, partial(_scopes, needs, scope)), self._policy)
+        identity = await self._identification.of(scope, partial(_scopes, needs, scope))
+        await self._admit(identity, needs, scope)(scope, receive, send)
+
+    def _admit(self, identity: Identity, needs: Wanted, scope: Scope) -> App:
+        """Returns what answers the request."""
+        caller = Somebody(identity, self._policy)
         context.set_caller(scope, caller)
         is_granted = caller.is_granted(needs)
         if is_granted and caller.is_allowed(needs):

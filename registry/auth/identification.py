@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
 from secrets import token_bytes
 
 from ocispec.errors import RequestInvalid, Unauthorized
@@ -55,24 +55,36 @@ class Identification:
             RequestInvalid: it tells several things at once.
             TooManyRequests: too many logins have failed.
         """
-        headers = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not headers:
-            return await self.by(None, scope) or ANONYMOUS
-        if len(headers) > 1:
-            raise RequestInvalid("several Authorization headers: expected one")
-        # Not the header itself: whoever read this process's memory would find everybody's password.
-        key = blake2b(headers[0], key=self._key).digest()
-        known = self._known.get(key)
-        if known is not None and known.holds is not None and self._is_calm(headers[0], scope) and known.holds():
+        known = self.known(scope)
+        if known is not None:
             return known
-        identity = await self._told(headers[0], scope, wanted)
+        header = _authorization(scope)
+        if header is None:
+            return await self.by(None, scope) or ANONYMOUS
+        identity = await self._told(header, scope, wanted)
         if identity.holds is not None:
-            self._remember(key, identity)
+            self._remember(self._digest(header), identity)
         return identity
 
-    def _is_calm(self, header: bytes, scope: context.Scope) -> bool:
-        """Whether what is remembered of a header may be used: nobody guesses tokens."""
-        return self._attempts.is_calm(context.host(scope)) or header[:6].lower() == b"bearer"
+    def known(self, scope: context.Scope) -> Identity | None:
+        """Says who sent a request, where its credentials are remembered and still count; None where `of` has to look.
+
+        Most requests are answered by this: it does not wait, and costs a microsecond.
+
+        Raises:
+            RequestInvalid: it tells several things at once.
+        """
+        header = _authorization(scope)
+        found = None if header is None else self._known.get(self._digest(header))
+        if header is None or found is None or found.holds is None:
+            return None
+        # Nobody guesses tokens.
+        is_usable = header[:7].lower() == b"bearer " or self._attempts.is_calm(context.host(scope))
+        return found if is_usable and found.holds() else None
+
+    def _digest(self, header: bytes) -> bytes:
+        """Not the header itself: whoever read this process's memory would find everybody's password."""
+        return sha256(self._key + header).digest()
 
     def _remember(self, key: bytes, identity: Identity) -> None:
         self._known.pop(key, None)
@@ -118,3 +130,13 @@ class Identification:
         asked = [told for each in self._authenticators if (told := each.challenge(wanted, error, scope))]
         asked.sort(key=lambda told: not told.lower().startswith("bearer"))
         return {"WWW-Authenticate": asked[0]} if asked else {}
+
+
+def _authorization(scope: context.Scope) -> bytes | None:
+    found: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if found is not None:
+                raise RequestInvalid("several Authorization headers: expected one")
+            found = value
+    return found

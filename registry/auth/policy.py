@@ -17,8 +17,11 @@ from registry.config.access import Access
 class Policy(Protocol):
     """What the access rules say. A token's grants narrow it further, and are not looked at here."""
 
+    def is_current(self) -> bool:
+        """Whether the rules have not changed since the last `refresh`: asked before each request, and quick."""
+
     async def refresh(self) -> None:
-        """Takes over rules that have changed; called before each request, and quick where nothing has."""
+        """Takes over rules that have changed."""
 
     def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:
         """Quick, without I/O. No repository stands for what concerns all: the catalogue, the administration."""
@@ -26,6 +29,9 @@ class Policy(Protocol):
 
 class KnownMayAll:
     """Authentication without rules, as with Distribution: whoever is known may do everything, nobody else anything."""
+
+    def is_current(self) -> bool:
+        return True
 
     async def refresh(self) -> None:
         """Nothing changes."""
@@ -51,8 +57,11 @@ class ByRules:
         """Those in force."""
         return self._rules if self._file is None else self._file.value
 
+    def is_current(self) -> bool:
+        return self._file is None or self._file.is_current()
+
     async def refresh(self) -> None:
-        if self._file is not None and not self._file.is_current():
+        if self._file is not None:
             await self._file.refresh()
 
     def allows(self, identity: Identity, action: Action, repository: RepositoryName | None) -> bool:

@@ -41,10 +41,13 @@ class Accounts:
         if account.startswith(_TOKEN):
             found = self._personal.known(account.removeprefix(_TOKEN))
             return found if found is not None and found.name == name else None
-        mark = None if self._users is None else self._users.mark(name)
-        if mark is None or account != _USER + mark:
+        if not self._is_password_of(name, account):
             return None
         return Identity(name, Kind.USER, holds=partial(self._holds, name, account))
 
+    def _is_password_of(self, name: str, account: str) -> bool:
+        mark = None if self._users is None else self._users.mark(name)
+        return mark is not None and account == _USER + mark
+
     def _holds(self, name: str, account: str) -> bool:
-        return self._personal.is_current() and self.find(name, account) is not None
+        return self._personal.is_current() and self._is_password_of(name, account)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ocispec.errors import Denied
 from ocispec.headers import Scope
@@ -91,6 +92,7 @@ _FIXED = {
 }
 OPEN = frozenset({"/"})
 """Paths that anybody may ask for, or where it is found out who asks."""
+_SHORT = 512
 
 
 def wanted(method: str, path: str) -> Wanted | None:
@@ -100,6 +102,10 @@ def wanted(method: str, path: str) -> Wanted | None:
         NameInvalid: the repository's name is none.
         Denied: the table does not know the address, or this method there.
     """
+    return _remembered(method, path) if len(path) <= _SHORT else _wanted(method, path)
+
+
+def _wanted(method: str, path: str) -> Wanted | None:
     action = _BY_METHOD.get(method)
     match = _REPOSITORY.fullmatch(path)
     if match and action:
@@ -115,3 +121,7 @@ def wanted(method: str, path: str) -> Wanted | None:
     if action and (match := pattern.fullmatch(path)):
         return Wanted(action, RepositoryName.parse(match["name"]))
     raise Denied(f"{method} is not allowed at this address")
+
+
+# The same few paths are asked for again and again; what is long is none of them, and would fill the memory.
+_remembered = lru_cache(4096)(_wanted)
