@@ -21,6 +21,7 @@ from registry.observing.metrics import Handled, Requests
 _log = logging.getLogger("registry")
 _HARMLESS = re.compile(r"[!#-~]*")
 _SECRET = re.compile(r"pass|pwd|secret|token|credential|auth|signature|key", re.IGNORECASE)
+_NOTHING: dict[str, str] = {}
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
@@ -118,7 +119,7 @@ class _Exchange:
 
     def enter(self, access: AccessLog) -> None:
         """Adds the request's line to the log."""
-        host = agent = ""
+        host, agent, error = "", "", context.error(self._scope)
         for name, value in self._scope["headers"]:
             if name == b"host":
                 host = value.decode("latin-1")
@@ -134,14 +135,9 @@ class _Exchange:
             host=host,
             agent=agent,
             request_id=self.id,
-            more=self._more(),
+            user=context.caller(self._scope).name,
+            more=_NOTHING if error is None else {"err.code": error.code, "err.message": error.message},
         )
-
-    def _more(self) -> dict[str, str]:
-        """Who asked, and what was wrong, in Distribution's words for it."""
-        caller, error = context.caller(self._scope), context.error(self._scope)
-        more = {} if caller.name is None else {"auth.user.name": caller.name}
-        return more if error is None else {**more, "err.code": error.code, "err.message": error.message}
 
 
 def _public(query: str) -> str:

@@ -25,6 +25,9 @@ class Kind(StrEnum):
     CERTIFICATE = "certificate"
     ANONYMOUS = "anonymous"
 
+    # Decisions are remembered by it, and an enum's own hash is a call of Python's.
+    __hash__ = str.__hash__
+
 
 class Limits(Protocol):
     """What the credentials of somebody can be used for at most, whatever else he may do."""

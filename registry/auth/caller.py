@@ -16,6 +16,9 @@ class Action(StrEnum):
     DELETE = "delete"
     ADMIN = "admin"
 
+    # Decisions are remembered by it, and an enum's own hash is a call of Python's.
+    __hash__ = str.__hash__
+
 
 class Caller(Protocol):
     """Somebody who asks.

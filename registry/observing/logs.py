@@ -39,6 +39,7 @@ _REQUEST = (
     "http.request.useragent",
     "http.request.id",
 )
+_USER = "auth.user.name"
 
 _Event = MutableMapping[str, Any]
 
@@ -138,6 +139,7 @@ class AccessLog:
         self._lines: list[str] = []
         self._shape = Shape.of(log)
         self._template = _template(self._shape)
+        self._template_of_users = _template(self._shape, _USER)
 
     @property
     def enabled(self) -> bool:
@@ -155,16 +157,18 @@ class AccessLog:
         host: str,
         agent: str,
         request_id: str,
+        user: str | None = None,
         more: Mapping[str, str],
     ) -> None:
         """Adds a request's line, on the event loop's thread.
 
         `uri` holds nothing secret; a `status` of 0 says that the client left before there was one; `written` are the
-        bytes of the answer's body; `address` is `host:port`; `more` are fields of some lines only.
+        bytes of the answer's body; `address` is `host:port`; `user` is who asked, where that is known; `more` are
+        fields of few lines only.
         """
         if not self._lines:
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self.flush)
-        line = self._template % (
+        said = (
             self._clock.render(time.time()),
             "error" if status >= 500 else "info",
             quoted(method),
@@ -177,6 +181,7 @@ class AccessLog:
             quoted(agent),
             quoted(request_id),
         )
+        line = self._template % said if user is None else self._template_of_users % (*said, quoted(user))
         self._lines.append(self._with(line, more) if more else line)
         if len(self._lines) >= _GATHER_LINES:
             self.flush()
@@ -191,13 +196,13 @@ class AccessLog:
         return f"{line[:-1]},{fields[1:]}" if self._shape.is_json else f"{line} {fields}"
 
 
-def _template(shape: Shape) -> str:
+def _template(shape: Shape, *more: str) -> str:
     """The line of a request, with a `%s` for each value."""
     # In text, a name loses its `%` anyhow.
     names = {name: name.replace("%", "%%" if shape.is_json else "_") for name in shape.fields}
     fixed = {names[name]: shape.value(value).replace("%", "%%") for name, value in shape.fields.items()}
     said = {shape.time: '"%s"', "level": '"%s"' if shape.is_json else "%s", shape.message: '"response completed"'}
-    return shape.join({**said, **fixed, **dict.fromkeys(_REQUEST, "%s")})
+    return shape.join({**said, **fixed, **dict.fromkeys((*_REQUEST, *more), "%s")})
 
 
 def configure(log: Log) -> None:

@@ -109,7 +109,7 @@ def test_the_formats_are_those_that_tools_for_distribution_read() -> None:
 @pytest.mark.parametrize("kind", ["text", "json", "logstash"])
 async def test_a_request_has_distributions_fields_in_the_chosen_format(kind: str) -> None:
     log = Log(formatter=kind, fields={"env": "100% a", "of%s": [1]})
-    line = read(await entered(log, more={"auth.user.name": "ann"}), kind)
+    line = read(await entered(log, user="ann", more={"err.code": "UNKNOWN"}), kind)
     assert re.fullmatch(TIME, line.pop("time"))
     assert line.pop("of_s" if kind == "text" else "of%s") in ([1], "[1]")
     written = {"http.response.status": 200, "http.response.written": 2}
@@ -125,6 +125,7 @@ async def test_a_request_has_distributions_fields_in_the_chosen_format(kind: str
         "http.request.useragent": "docker/29",
         "http.request.id": "ab-1",
         "auth.user.name": "ann",
+        "err.code": "UNKNOWN",
     } | {name: str(value) if kind == "text" else value for name, value in written.items()}
 
 
@@ -136,13 +137,13 @@ async def test_a_request_that_failed_by_our_fault_is_an_error() -> None:
 @pytest.mark.parametrize("kind", ["text", "json", "logstash"])
 @given(sent, anything)
 async def test_nobody_writes_a_line_or_a_field_of_his_own(kind: str, said: dict[str, str], name: str) -> None:
-    line = await entered(Log(formatter=kind), **said, more={"auth.user.name": name})
+    line = await entered(Log(formatter=kind), **said, user=name, more={"err.message": name})
     assert line.isascii()
     assert line.isprintable()
     found = read(line, kind)
     names = {"request_id": "id", "agent": "useragent", "address": "remoteaddr"}
-    assert len(found) == 3 + 9 + 1
-    assert found["auth.user.name"] == name
+    assert len(found) == 3 + 9 + 2
+    assert found["auth.user.name"] == found["err.message"] == name
     assert all(found[f"http.request.{names.get(each, each)}"] == value for each, value in said.items())
 
 
@@ -183,7 +184,7 @@ def test_a_field_of_somebodys_own_takes_no_other_ones_place() -> None:
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        ("debug", "registry.observing.debug registry.info registry.warning access uvicorn.warning httpx.warning"),
+        ("debug", "registry.debug registry.info registry.warning access uvicorn.warning httpx.warning"),
         ("info", "registry.info registry.warning access uvicorn.warning httpx.warning"),
         ("warn", "registry.warning uvicorn.warning httpx.warning"),
         ("error", ""),
