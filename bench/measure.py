@@ -18,7 +18,7 @@ CONNECTIONS = 8
 _GB = 1e9
 _PROJECT = Path(__file__).parents[1]
 # What docker sends with a manifest's GET, in its order.
-_DOCKER: list[tuple[str, str]] = [
+ACCEPTED: list[tuple[str, str]] = [
     ("User-Agent", "docker/20.10.24 go/go1.19.8 git-commit/5d6db84 kernel/6.1.0 os/linux arch/amd64"),
     ("Accept", MANIFEST),
     ("Accept", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
@@ -28,7 +28,7 @@ _DOCKER: list[tuple[str, str]] = [
     ("Accept", "application/vnd.oci.image.index.v1+json"),
     ("Accept-Encoding", "gzip"),
 ]
-_PLAIN = _DOCKER[:1]
+_PLAIN = ACCEPTED[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def rows(content: Content, sizes: Sizes) -> list[Row]:
 
         return job
 
-    tagged = ask("manifests", [image.tag for image in images], by_digest, _DOCKER)
-    digested = ask("manifests", by_digest, by_digest, _DOCKER)
+    tagged = ask("manifests", [image.tag for image in images], by_digest, ACCEPTED)
+    digested = ask("manifests", by_digest, by_digest, ACCEPTED)
     small = [image.small for image in images]
     return [
         Row("large blob GET", True, Nginx.name, 1.2, fetch, (Distribution.name,)),

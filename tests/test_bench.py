@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import report
+from bench.auth import rows as rows_of_auth
 from bench.client.clients import Client, Cost, Pullclient
 from bench.client.image import Image, Layer, push
 from bench.client.measure import Goal, Job, Row, figures, measure
@@ -43,6 +44,26 @@ def test_it_measures_ours_without_any_peer(tmp_path: Path) -> None:
         "5 KB blob GET, requests/CPU s",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_measures_what_it_costs_to_know_who_asks(tmp_path: Path) -> None:
+    words = ["--quick", "--seconds", "0.1", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.auth", *words]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in told.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["without", "htpasswd and rules", "bearer token and rules"]
+    assert all(float(row[1].replace(",", "")) > 0 for row in rows)
+    assert [bool(row[2]) for row in rows] == [False, True, True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cost_of_knowing_who_asks_is_told_round_by_round() -> None:
+    figures = {"without": [100.0, 10.0, 100.0], "htpasswd and rules": [90.0, 8.5, 60.0], "bearer": [50.0, 5.0, 100.0]}
+    assert list(rows_of_auth(figures)) == [
+        ["without", "100", "", "", ""],
+        ["htpasswd and rules", "60", "0.85", "≥ 0.8 x without", "reached"],
+        ["bearer", "50", "0.50", "≥ 0.8 x without", "missed"],
+    ]
 
 
 @pytest.mark.peer("docker-registry")
