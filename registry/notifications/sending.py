@@ -142,7 +142,10 @@ class Sender:
             if answer.status not in (301, 302, 307, 308) or "location" not in answer.headers:
                 return answer
             target = urljoin(url, answer.headers["location"])
-            if urlsplit(target)[:2] != urlsplit(url)[:2]:
+            here, there = urlsplit(url), urlsplit(target)
+            if here.scheme == "https" != there.scheme:
+                raise ResponseInvalid(f"{shown(url)} redirects to {shown(target)}: events would go there unencrypted")
+            if there[:2] != here[:2]:
                 headers = {}  # what is secret is for the configured host alone
             url = target
         raise ResponseInvalid(f"{shown(self._endpoint.url)} redirects more than {_REDIRECTS} times")

@@ -19,7 +19,7 @@ from registry.notifications import sending as module
 from registry.notifications.database import Entry, look
 from registry.notifications.queue import Queue
 from registry.notifications.sending import Breaker, Depth, Sender
-from registry.outgoing import Outgoing
+from registry.outgoing import Answer, Outgoing
 from tests.support.receiver import Receiver
 
 FEW = {"timeout": "300ms", "threshold": 3, "backoff": "50ms"}
@@ -162,6 +162,30 @@ async def test_a_redirect_is_followed_with_the_event_and_without_secrets_to_anot
         assert await taken(second, 1) == ["2"]
     assert second.came[0].headers.get("x-secret") is None
     assert second.came[0].headers["content-type"].endswith("events.v2+json")
+
+
+async def test_no_redirect_takes_an_event_out_of_what_is_encrypted(queue: Queue) -> None:
+    asked = []
+
+    class Leading(Outgoing):
+        """Answers for a receiver that speaks https, which then leads elsewhere."""
+
+        async def ask(self, method: str, url: str, *_: Any, **__: Any) -> Answer:
+            asked.append(url)
+            return Answer(307, {"location": "http://receiver.example/events"}, b"")
+
+    endpoint = Endpoint.model_validate({"name": "a", "url": "https://receiver.example/events?token=hidden", **FEW})
+    async with Leading(5) as outgoing, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Sender(endpoint, queue, outgoing).run())
+        await put(queue, "1")
+        async with asyncio.timeout(30):
+            while not (await queue.figures())[0].errors:
+                await asyncio.sleep(0.01)
+        running.cancel()
+    (found,) = await queue.figures()
+    places = "https://receiver.example/events redirects to http://receiver.example/events"
+    assert (found.last_error, found.pending) == (f"{places}: events would go there unencrypted", 1)
+    assert set(asked) == {endpoint.url}
 
 
 async def test_redirects_in_a_circle_are_a_failure(queue: Queue, receiver: Receiver) -> None:
