@@ -24,16 +24,30 @@ class Link:
     there: str
 
 
-# Whatever it is called: nobody says it.
-_MIRROR = """\
+_HOSTED = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {root}}}}}
 http: {{addr: '127.0.0.1:0'}}
+"""
+# Whatever it is called: nobody says it.
+_MIRROR = (
+    _HOSTED
+    + """\
 layerhouse:
   mirror:
     default: upstream.example
     upstreams: [{{name: upstream.example, url: 'http://{upstream}', fresh: 1h}}]
 """
+)
+
+
+class Hosted(Ours):
+    """`registry serve` by a file, as mirrors are."""
+
+    def command(self) -> Sequence[str | Path]:
+        config = self.folder / "config.yml"
+        config.write_text(_HOSTED.format(root=self.root))
+        return [sys.executable, "-m", "registry", "serve", config]
 
 
 class Mirror(Ours):

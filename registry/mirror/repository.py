@@ -38,6 +38,8 @@ _log = logging.getLogger("registry")
 # What upstream has not is not asked for again for so many seconds.
 ABSENT_SECONDS = 5.0
 _MOST_ABSENT = 10_000
+# Manifests of one repository that it is remembered of that their blobs are known.
+_MOST_LEARNT = 1000
 # How often a blob is fetched for one request that finds it evicted when it has come.
 _TRIES = 3
 
@@ -169,14 +171,20 @@ class MirroredManifests:
         self._here = here
         self._behind = behind
         self._upstream = behind.upstream
+        self._learnt: set[Digest] = set()
 
     async def get(self, reference: Tag | Digest) -> StoredManifest:
-        found = await self._at_hand(reference)
         count = self._behind.counts.manifests
-        if found is None:
+        try:
+            # As `_at_hand`, without its microsecond.
+            found = await self._here.get(reference)
+        except ManifestUnknown:
             found = await self._missing(reference)
             count.missed(len(found.raw))
             return found
+        self._behind.usage.used(self._name, found.digest)
+        if found.digest not in self._learnt:
+            await self._learn(found)
         if isinstance(reference, Tag) and not self._behind.freshness.is_fresh(self._name, reference):
             found = await self._confirmed(reference, found)
         count.hit(len(found.raw))
@@ -196,11 +204,18 @@ class MirroredManifests:
         except ManifestUnknown:
             return None
         self._behind.usage.used(self._name, found.digest)
-        if self._behind.sizes.get(self._name, found.digest) is None:
-            with suppress(ManifestInvalid):
-                manifest = await asyncio.to_thread(Manifest.parse, found.raw, found.media_type)
-                self._behind.sizes.learn(self._name, found.digest, manifest)
+        if found.digest not in self._learnt:
+            await self._learn(found)
         return found
+
+    async def _learn(self, found: StoredManifest) -> None:
+        """Learns how long the blobs are that a manifest names, once."""
+        if len(self._learnt) >= _MOST_LEARNT:
+            self._learnt.clear()
+        self._learnt.add(found.digest)
+        with suppress(ManifestInvalid):
+            manifest = await asyncio.to_thread(Manifest.parse, found.raw, found.media_type)
+            self._behind.sizes.learn(self._name, found.digest, manifest)
 
     async def _missing(self, reference: Tag | Digest) -> StoredManifest:
         """Fetches what is not here, unless upstream just said that it has none."""
