@@ -23,7 +23,7 @@ from registry.mirror.straight import READERS, Straight
 from registry.mirror.upstream import Upstream, answered
 from storage import leftovers, paths
 from storage.ingest import storage_errors
-from storage.partials import Partial, Partials
+from storage.partials import Partial, Partials, folder_of
 from storage.threads import finish
 
 _log = logging.getLogger("registry")
@@ -96,14 +96,40 @@ class Fetches:
         except StorageError as error:
             _log.warning("what is left of fetches stays: %s", error.message)
 
-    def of(self, name: RepositoryName, digest: Digest, size: int, there: RepositoryName | None = None) -> Fetch:
+    def is_for(self, name: RepositoryName, digest: Digest, size: int) -> bool:
+        """Whether a blob is on its way for this repository."""
+        fetch = self._running.get((digest, size))
+        return fetch is not None and name in fetch.owners
+
+    async def is_of_others(self, name: RepositoryName, digest: Digest, size: int) -> bool:
+        """Whether anything of a blob is here that did not come for this repository.
+
+        Then `of` may be called only when upstream has said that its repository has the blob. Else whoever may push a
+        manifest to any repository upstream could name there what he may not read, and get it from here.
+        """
+        is_here = not self.is_for(name, digest, size) and await finish(self._is_here, digest)
+        return not self.is_for(name, digest, size) and (is_here or (digest, size) in self._running)
+
+    def _is_here(self, digest: Digest) -> bool:
+        return (self._root / paths.blob_data(digest)).exists() or folder_of(self._scratch, digest).exists()
+
+    def of(
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        size: int,
+        there: RepositoryName | None = None,
+        *,
+        is_theirs: bool = False,
+    ) -> Fetch:
         """Returns the fetch of a blob of `size` bytes, which begins now unless it is on its way.
 
         Args:
-            name: the repository here. Who asks has made sure that upstream's has the blob.
+            name: the repository here.
             digest: the blob.
             size: its length in bytes.
             there: what upstream calls the repository, if otherwise.
+            is_theirs: whether upstream itself has said that its repository has the blob; see `is_of_others`.
 
         Raises:
             Unavailable: too many are on their way.
@@ -116,16 +142,19 @@ class Fetches:
                 raise Unavailable(f"{MOST} blobs are on their way already", headers={"Retry-After": "1"})
             remote = self._upstream.remote(there or name)
             fetch = self._running[digest, size] = Fetch(size, Straight(remote, digest, size, self._straight))
-            self._tasks.create_task(self._fetched(fetch, name, remote, digest))
+            self._tasks.create_task(self._fetched(fetch, name, remote, digest, is_theirs=is_theirs))
+        fetch.owners.add(name)
         fetch.askers.add(name)
         return fetch
 
-    async def _fetched(self, fetch: Fetch, name: RepositoryName, remote: Remote, digest: Digest) -> None:
+    async def _fetched(
+        self, fetch: Fetch, name: RepositoryName, remote: Remote, digest: Digest, *, is_theirs: bool
+    ) -> None:
         failure: LayerhouseError | None = Unavailable("the registry is ending", headers={"Retry-After": "1"})
         try:
             async with self._room(name, fetch.size):
                 with answered():
-                    await self._brought(fetch, remote, digest)
+                    await self._brought(fetch, remote, digest, is_theirs=is_theirs)
                 while fetch.askers:
                     await self._link(fetch.askers.pop(), digest)
             failure = None
@@ -142,9 +171,12 @@ class Fetches:
             del self._running[digest, fetch.size]
             fetch.end(failure)
 
-    async def _brought(self, fetch: Fetch, remote: Remote, digest: Digest) -> None:
+    async def _brought(self, fetch: Fetch, remote: Remote, digest: Digest, *, is_theirs: bool) -> None:
         target = self._root / paths.blob_data(digest)
-        async with self._partials.opened(digest, fetch.size, fetch.along) as partial:
+        async with self._partials.opened(digest, fetch.size, fetch.along if is_theirs else None) as partial:
+            if not is_theirs and (partial.came or await finish(target.exists)):
+                # Since it was looked for, another process brought it, or begins to, for whichever repository.
+                await self._upstream.size(remote.reference.repository, digest)
             # Another process may have brought it while this one waited for the file's lock, or somebody pushed it.
             if await finish(target.exists):
                 fetch.found(target)

@@ -43,13 +43,15 @@ class Fetch:
     Attributes:
         size: the same.
         straight: the same.
-        askers: the repositories that hold the blob once it is whole.
+        owners: the repositories that it is, or was, on its way for.
+        askers: those that hold the blob once it is whole, and do not yet.
         verified: whether all bytes are here, and are those of the digest.
     """
 
     def __init__(self, size: int, straight: Straight) -> None:
         self.size = size
         self.straight = straight
+        self.owners: set[RepositoryName] = set()
         self.askers: set[RepositoryName] = set()
         self.verified = False
         self._loop = asyncio.get_running_loop()

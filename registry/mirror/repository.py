@@ -28,6 +28,7 @@ from registry.mirror.fetching import Fetches
 from registry.mirror.flights import Flights, copy
 from registry.mirror.lists import Lists, is_gone
 from registry.mirror.marks import Kind
+from registry.mirror.reading import Fetch
 from registry.mirror.remembering import Freshness, Remembered
 from registry.mirror.upstream import Upstream, answered
 from registry.mirror.usage import Usage
@@ -121,7 +122,7 @@ class MirroredBlobs:
             return found
         count.missed(size)
         for _ in range(_TRIES):
-            fetch = self._behind.fetches.of(self._name, digest, size, self._there)
+            fetch = await self._fetch(digest, size)
             if content := await fetch.content():
                 return content
             # It is here, unless it has made room for others since.
@@ -137,11 +138,24 @@ class MirroredBlobs:
     async def delete(self, digest: Digest) -> None:
         await self._here.delete(digest)
 
+    async def _fetch(self, digest: Digest, size: int) -> Fetch:
+        """Returns the blob on its way; raises BlobUnknown where it is here for others, and upstream has it not for us.
+
+        A manifest may name what its repository does not have: a foreign layer, for one (as CVE-2024-39897 was).
+        """
+        fetches = self._behind.fetches
+        is_theirs = await fetches.is_of_others(self._name, digest, size)
+        if is_theirs:
+            await self._told_size(digest)
+        return fetches.of(self._name, digest, size, self._there, is_theirs=is_theirs)
+
     async def _size_there(self, digest: Digest) -> int:
-        """Returns how long a blob is that upstream's repository has: its manifests say so, or it does itself."""
+        """Returns how long a blob is, as upstream's manifests say, or upstream itself."""
         known = self._behind.sizes.get(self._name, digest)
-        if known is not None:
-            return known
+        return await self._told_size(digest) if known is None else known
+
+    async def _told_size(self, digest: Digest) -> int:
+        """Returns how long a blob is, as upstream itself says, whose repository then has it."""
         key = self._name, digest
         if absent := self._behind.absent.get(key, ABSENT_SECONDS):
             raise copy(absent)
