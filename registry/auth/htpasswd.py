@@ -7,7 +7,7 @@ import hmac
 import logging
 import time
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
@@ -84,8 +84,12 @@ class Htpasswd:
 
     def mark(self, user: str) -> str | None:
         """What changes with a user's password; None for who is not in the file, as it was read last."""
-        hashed = self._file.value.hashes.get(user)
-        return None if hashed is None else _mark(hashed)
+        hashed = self.hashed(user)
+        return None if hashed is None else sha256(hashed).hexdigest()[:32]
+
+    def hashed(self, user: str) -> bytes | None:
+        """The hash of a user's password; None for who is not in the file, as it was read last."""
+        return self._file.value.hashes.get(user)
 
     async def identify(self, credentials: Credentials | None, scope: context.Scope) -> Identity | None:  # noqa: ARG002 - as above
         """Says which user this is.
@@ -135,8 +139,3 @@ class Htpasswd:
         if len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
         return fitted
-
-
-@lru_cache(_REMEMBERED)
-def _mark(hashed: bytes) -> str:
-    return sha256(hashed).hexdigest()[:32]

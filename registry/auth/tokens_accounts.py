@@ -41,13 +41,10 @@ class Accounts:
         if account.startswith(_TOKEN):
             found = self._personal.known(account.removeprefix(_TOKEN))
             return found if found is not None and found.name == name else None
-        if not self._is_password_of(name, account):
+        users, hashed = self._users, None if self._users is None else self._users.hashed(name)
+        if users is None or hashed is None or account != f"{_USER}{users.mark(name)}":
             return None
-        return Identity(name, Kind.USER, holds=partial(self._holds, name, account))
+        return Identity(name, Kind.USER, holds=partial(self._holds, users, name, hashed))
 
-    def _is_password_of(self, name: str, account: str) -> bool:
-        mark = None if self._users is None else self._users.mark(name)
-        return mark is not None and account == _USER + mark
-
-    def _holds(self, name: str, account: str) -> bool:
-        return self._personal.is_current() and self._is_password_of(name, account)
+    def _holds(self, users: Htpasswd, name: str, hashed: bytes) -> bool:
+        return self._personal.is_current() and users.hashed(name) == hashed
