@@ -160,7 +160,7 @@ class _Survey:
 
 def _shown(platform: Platform | None) -> str | None:
     # An attestation is no image: buildkit marks it with a platform that nothing has.
-    return str(platform) if platform and platform.os != "unknown" else None
+    return str(platform) if platform and platform.os not in ("", "unknown") else None
 
 
 async def _manifest(repository: Repository, digest: Digest) -> Manifest:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ocispec.errors import Denied, LayerhouseError, RegistryError, TooManyRequests, Unauthorized, Unsupported
 from registry import context
+from registry.auth.caller import ANYONE, Caller
 from registry.auth.wanted import Wanted, wanted
 from registry.config import ConfigError
 from registry.config.audit import STDERR, Recorded
@@ -158,7 +159,7 @@ class AuditedRequests:
         if scopes is not None:
             shown = [str(each)[:400] for each in scopes[:_MOST_SCOPES]]
             await self._audit.add("token", "done", _asked(scope) | {"scopes": shown})
-        elif isinstance(error, Unauthorized | TooManyRequests) and caller.name is None:
+        elif isinstance(error, Unauthorized | TooManyRequests) and not _is_known(scope, caller):
             await self._enter_failure(scope, error)
         elif isinstance(error, Denied | Unauthorized | Unsupported) or context.is_hidden(scope):
             await self._enter_refusal(scope, error)
@@ -213,6 +214,11 @@ def _asked(scope: Scope) -> dict[str, Any]:
         "request": context.request_id(scope),
         "useragent": context.header(scope, b"user-agent"),
     }
+
+
+def _is_known(scope: Scope, caller: Caller) -> bool:
+    """Whether credentials told who asks, and be it that he is anonymous: an anonymous token's login did not fail."""
+    return caller.name is not None or (caller is not ANYONE and bool(context.header(scope, b"authorization")))
 
 
 def _wanted(scope: Scope) -> Wanted | None:

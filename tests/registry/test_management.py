@@ -258,7 +258,10 @@ async def test_an_artifact_has_its_type_and_no_platform(api: Api) -> None:
     assert (tag["artifactType"], tag["platforms"], tag["size"]) == ("application/vnd.sbom", [], 2)
 
 
-@pytest.mark.parametrize("config", [b"no JSON", b"[]", b'{"os":"linux","architecture":"amd64"}' + b" " * 70_000])
+@pytest.mark.parametrize(
+    "config",
+    [b"no JSON", b"[]", b'{"os":"","architecture":""}', b'{"os":"linux","architecture":"amd64"}' + b" " * 70_000],
+)
 async def test_a_config_that_does_not_tell_the_platform_hides_nothing_else(api: Api, config: bytes) -> None:
     manifest = image(await api.push_blob("a", config))
     manifest["config"]["size"] = len(config)

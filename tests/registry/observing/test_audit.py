@@ -67,10 +67,13 @@ def registry(tmp_path: Path, log: Log) -> Callable[..., Any]:
     """Serve with an audit log; `keys` stand below `layerhouse.audit`."""
 
     @asynccontextmanager
-    async def start(access: Any = RULES, *, sections: Any = MappingProxyType({}), **keys: Any) -> Any:
+    async def start(
+        access: Any = RULES, *, sections: Any = MappingProxyType({}), tokens: bool = False, **keys: Any
+    ) -> Any:
         file = htpasswd(tmp_path / "htpasswd", alice="secret", bob="other")
         audit = {"file": str(log.path), **keys}
-        given = settings(file, layerhouse={"access": access, "audit": audit}, **sections)
+        ours = {"access": access, "audit": audit, "tokens": {"enabled": tokens}}
+        given = settings(file, layerhouse=ours, **sections)
         async with serving(MemoryEngine(), given) as api:
             yield api
 
@@ -133,6 +136,24 @@ async def test_logins_that_fail_are_told_and_who_is_asked_for_credentials_is_no_
         ("login", "failed", None, None, "UNAUTHORIZED"),
         ("login", "done", "alice", "user", None),
     ]
+
+
+async def test_an_anonymous_token_that_covers_too_little_is_refused_and_no_failed_login(
+    registry: Any, log: Log, tmp_path: Path
+) -> None:
+    rules = {"rules": [{"who": "anonymous", "repositories": "public", "allow": "pull"}, *RULES["rules"]]}
+    keys = {"storage": {"filesystem": {"rootdirectory": tmp_path}}}
+    async with registry(rules, sections=keys, tokens=True) as api:
+        token = (await api.get("/auth/token?service=layerhouse&scope=repository:public:pull")).json["token"]
+        answer = await api.get("/v2/private/manifests/1", authorization=f"Bearer {token}")
+    assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+    assert log.told("action", "outcome", "kind", "wanted", "repository")[-1] == (
+        "refused",
+        "refused",
+        "anonymous",
+        "pull",
+        "private",
+    )
 
 
 @pytest.mark.parametrize("name", ["lh_abc", "lhr_abc", "eyJhbGciOi"])
